@@ -1,0 +1,57 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+// The modules stand in the order of docs/architecture.md: each imports only what stands above it.
+let package = Package(
+  name: "longtake",
+  products: [
+    .library(name: "Longtake", targets: ["Tensors", "Compute", "SparseAttention", "WanModel", "Rollout"]),
+    .executable(name: "generate-video", targets: ["generate-video"]),
+    .executable(name: "dump-frames", targets: ["dump-frames"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+  ],
+  targets: [
+    .systemLibrary(
+      name: "CBLAS", pkgConfig: "openblas", providers: [.apt(["libopenblas-dev"])]),
+    .systemLibrary(name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"])]),
+    .systemLibrary(
+      name: "CLibAV", pkgConfig: "libavformat",
+      providers: [.apt(["libavcodec-dev", "libavformat-dev", "libswscale-dev", "libavutil-dev"])]),
+    .target(name: "CKernels", cSettings: [.define("_GNU_SOURCE")]),
+    .target(name: "Tensors"),
+    .target(name: "Compute", dependencies: ["CBLAS", "CKernels", "Tensors"]),
+    .target(name: "SparseAttention", dependencies: ["Compute", "Tensors"]),
+    .target(name: "WanModel", dependencies: ["SparseAttention", "Compute", "Tensors"]),
+    .target(name: "Rollout", dependencies: ["WanModel", "SparseAttention", "Compute", "Tensors"]),
+    .target(name: "VideoIO", dependencies: ["CLibAV", "CPNG", "Tensors"]),
+    .target(
+      name: "Production",
+      dependencies: ["VideoIO", "Rollout", "WanModel", "SparseAttention", "Compute", "Tensors"]),
+    .executableTarget(
+      name: "generate-video",
+      dependencies: [
+        "Production", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
+    .executableTarget(
+      name: "dump-frames",
+      dependencies: [
+        "Production", "VideoIO", "Tensors",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
+
+    .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
+    .testTarget(name: "ComputeTests", dependencies: ["Compute", "Tensors"]),
+    .testTarget(name: "SparseAttentionTests", dependencies: ["SparseAttention", "Compute", "Tensors"]),
+    .testTarget(
+      name: "WanModelTests", dependencies: ["WanModel", "SparseAttention", "Compute", "Tensors"]),
+    .testTarget(name: "RolloutTests", dependencies: ["Rollout", "WanModel", "SparseAttention", "Compute", "Tensors"]),
+    .testTarget(name: "VideoIOTests", dependencies: ["VideoIO", "Tensors"]),
+    .testTarget(
+      name: "ProductionTests", dependencies: ["Production", "VideoIO", "Rollout", "WanModel", "Tensors"]),
+    .testTarget(name: "CommandLineTests", dependencies: ["VideoIO", "Tensors"]),
+  ],
+  swiftLanguageModes: [.v6],
+  cLanguageStandard: .c11
+)

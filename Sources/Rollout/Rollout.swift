@@ -1,0 +1,1 @@
+// Rollout: see docs/architecture.md.

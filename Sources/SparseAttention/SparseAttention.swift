@@ -1,0 +1,1 @@
+// SparseAttention: see docs/architecture.md.

@@ -1,0 +1,1 @@
+// VideoIO: see docs/architecture.md.

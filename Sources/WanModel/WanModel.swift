@@ -1,0 +1,1 @@
+// WanModel: see docs/architecture.md.
