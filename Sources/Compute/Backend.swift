@@ -1,0 +1,198 @@
+import Tensors
+
+/// The operations that a model may use, on memory that the backend owns.
+///
+/// Models are written once against this protocol; a backend for another device implements the same operations. They are
+/// coarse so that each can be one fused kernel, every size is known to the host before the call, and no result is read
+/// back but through ``download(_:)`` and ``allFinite(_:)``.
+///
+/// Shapes: tokens are rows `[rows, width]` with `width = heads x headDim`; feature maps are channels-last
+/// `[frames, height, width, channels]`; latents are `[frames, channels, height, width]` as in files.
+/// Shapes that do not fit are programmer errors and trap.
+public protocol Backend: AnyObject, Sendable {
+  /// What a user reads in `info` and in the run's record, such as `cpu f32, 2 threads`.
+  var name: String { get }
+
+  // MARK: Transfers
+
+  /// Copies a host tensor of any type into the backend as float32.
+  func upload(_ tensor: Tensor) -> DeviceTensor
+  /// Copies a tensor to the host as float32.
+  func download(_ tensor: DeviceTensor) -> Tensor
+  /// Copies indices into the backend.
+  func upload(indices: [Int32], shape: [Int]) -> DeviceIndices
+  /// Takes over a linear layer: `weight` `[outputs, inputs]`, `bias` `[outputs]`.
+  func prepareLinear(weight: Tensor, bias: Tensor?) -> LinearWeight
+  /// Takes over a convolution: `weight` `[out, in, kt, kh, kw]`, or `[out, in, kh, kw]` for one frame at a time.
+  func prepareConvolution(weight: Tensor, bias: Tensor?) -> ConvolutionWeight
+  /// Page memory of fixed capacity.
+  func makePagePool(_ layout: PagePoolLayout) -> any PagePool
+
+  // MARK: Rows
+
+  /// `activation(x W^T + b)`; x `[rows, inputs]` → `[rows, outputs]`.
+  func linear(_ x: DeviceTensor, _ weight: LinearWeight, activation: Activation) -> DeviceTensor
+  /// `residual + gate * (x W^T + b)`, the gate one row per group of rows, or 1.
+  func linear(_ x: DeviceTensor, _ weight: LinearWeight, addedTo residual: DeviceTensor, gate: ModulationRow?)
+    -> DeviceTensor
+  /// `norm(x) * (1 + scale) + shift` over the last axis, without affine parameters of its own.
+  func layerNorm(_ x: DeviceTensor, epsilon: Float, shift: ModulationRow, scale: ModulationRow) -> DeviceTensor
+  /// `norm(x) * weight + bias` over the last axis; weight, bias `[width]`.
+  func layerNorm(_ x: DeviceTensor, epsilon: Float, weight: DeviceTensor, bias: DeviceTensor) -> DeviceTensor
+  /// `x * rsqrt(mean(x^2) + epsilon) * weight` over the last axis (the full width, before any split into heads), then,
+  /// with `rotary`, the rotation of each head. x `[rows, width]`, weight `[width]`.
+  func rmsNorm(_ x: DeviceTensor, epsilon: Float, weight: DeviceTensor, rotary: Rotary?) -> DeviceTensor
+
+  // MARK: Attention
+
+  /// Writes one chunk's keys and values into pages. `keys` and `values` are raw projections `[rows, heads x headDim]`,
+  /// rows in page order; keys are normed and rotated on the way as in ``rmsNorm(_:epsilon:weight:rotary:)``.
+  /// `slots` `[heads, pages]`: page p of the chunk holds rows `p * tokensPerPage ..<` the next, the last may be short.
+  func writePages(
+    keys: DeviceTensor, keyNorm: DeviceTensor, epsilon: Float, rotary: Rotary, values: DeviceTensor,
+    to pool: any PagePool, layer: Int, slots: DeviceIndices)
+  /// Gives the keys of sealed pages new temporal positions, from the unrotated channels that the pool keeps (a pool
+  /// with `temporalChannels > 0`). `slots` `[heads, n]`; `positions` `[n]`: the position of each page's first frame.
+  func repositionPages(in pool: any PagePool, layer: Int, slots: DeviceIndices, positions: [Int])
+  /// Block-sparse attention over pages with one softmax: each tile of `queryTile` query rows reads the pages that
+  /// `lists` names for it. `queries` `[rows, heads x headDim]`, normed and rotated; the result has the same shape.
+  func attend(
+    _ queries: DeviceTensor, queryTile: Int, pool: any PagePool, layer: Int, lists: PageLists, scale: Float)
+    -> DeviceTensor
+  /// Dense attention of queries `[n, heads x headDim]` over keys and values `[m, heads x headDim]`; never forms n x m.
+  func attention(
+    queries: DeviceTensor, keys: DeviceTensor, values: DeviceTensor, heads: Int, scale: Float, bias: AttentionBias)
+    -> DeviceTensor
+
+  // MARK: Feature maps
+
+  /// Cross-correlation in space and time. x `[frames, height, width, in]` is preceded by `history`
+  /// `[h, height, width, in]` (causal convolutions; nil for none) and nothing is padded in time:
+  /// `(h + frames - kt) / stride.frames + 1` frames come out. Space is zero-padded by `padding`.
+  func convolve(
+    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
+    padding: SpatialPadding, activation: Activation) -> DeviceTensor
+  /// `x / max(|x|_2, 1e-12) * sqrt(C) * gamma` over the channels of each position, then SiLU if asked; gamma `[C]`.
+  func channelNorm(_ x: DeviceTensor, gamma: DeviceTensor, silu: Bool) -> DeviceTensor
+  /// Nearest-neighbour doubling of height and width.
+  func upsampleTwice(_ x: DeviceTensor) -> DeviceTensor
+  /// `[frames, h, w, n c]` → `[frames n, h, w, c]`: the first c channels become the earliest of n frames.
+  func channelsToFrames(_ x: DeviceTensor, _ n: Int) -> DeviceTensor
+  /// `[frames n, h, w, c]` → `[frames, h, w, n c]`: the inverse of ``channelsToFrames(_:_:)``.
+  func framesToChannels(_ x: DeviceTensor, _ n: Int) -> DeviceTensor
+  /// Joins two maps along the channels, x first.
+  func joinChannels(_ x: DeviceTensor, _ y: DeviceTensor) -> DeviceTensor
+  /// `[frames, channels, h, w]` → `[frames, h, w, channels]`.
+  func channelsLast(_ x: DeviceTensor) -> DeviceTensor
+  /// `[frames, h, w, channels]` → `[frames, channels, h, w]`.
+  func channelsFirst(_ x: DeviceTensor) -> DeviceTensor
+  /// `x * scale + shift` per channel (last axis); scale, shift `[C]`.
+  func scaleChannels(_ x: DeviceTensor, scale: DeviceTensor, shift: DeviceTensor) -> DeviceTensor
+
+  // MARK: Any shape
+
+  /// The part `range` of the first axis.
+  func slice(_ x: DeviceTensor, _ range: Range<Int>) -> DeviceTensor
+  /// Joins tensors along the first axis.
+  func concatenate(_ parts: [DeviceTensor]) -> DeviceTensor
+  /// `out[i] = x.flat[indices[i]]`, zero where the index is -1; `shape` has as many elements as `indices`.
+  func gather(_ x: DeviceTensor, _ indices: DeviceIndices, shape: [Int]) -> DeviceTensor
+  /// `a x + b y`, same shapes.
+  func combine(_ a: Float, _ x: DeviceTensor, _ b: Float, _ y: DeviceTensor) -> DeviceTensor
+  /// `x + y`; y may be shorter and is then repeated along the leading axes.
+  func add(_ x: DeviceTensor, _ y: DeviceTensor) -> DeviceTensor
+  /// `x * y`, same shapes.
+  func multiply(_ x: DeviceTensor, _ y: DeviceTensor) -> DeviceTensor
+  /// The activation of every element.
+  func activate(_ x: DeviceTensor, _ activation: Activation) -> DeviceTensor
+  /// Every element limited to `range`; NaN stays NaN.
+  func clamp(_ x: DeviceTensor, to range: ClosedRange<Float>) -> DeviceTensor
+  /// Whether no element is NaN or infinite: the one question that reads a value back.
+  func allFinite(_ x: DeviceTensor) -> Bool
+}
+
+/// A pointwise function.
+public enum Activation: Sendable, CaseIterable {
+  case none
+  /// `max(x, 0)`
+  case relu
+  /// `x * sigmoid(x)`
+  case silu
+  /// `0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`
+  case geluTanh
+  /// `3 tanh(x / 3)`, the soft clamp in front of the tiny decoder (TAEHV).
+  case softClamp3
+}
+
+/// One row of adaptive modulation per group of rows: shift, scale or gate of adaLN.
+public struct ModulationRow: Sendable {
+  /// `[groups, rows, width]`; a group is a latent frame.
+  public let table: DeviceTensor
+  /// Which of the `rows`.
+  public let row: Int
+  /// `[rows of x]`: the group of each row.
+  public let groups: DeviceIndices
+
+  public init(table: DeviceTensor, row: Int, groups: DeviceIndices) {
+    precondition(table.shape.count == 3 && row < table.shape[1], "no row \(row) in a table of shape \(table.shape)")
+    self.table = table
+    self.row = row
+    self.groups = groups
+  }
+}
+
+/// Rotary embedding by interleaved pairs: channels (2p, 2p + 1) of each head turn by the row's angle p.
+public struct Rotary: Sendable {
+  /// `[rows, headDim / 2]`
+  public let cosines: DeviceTensor
+  /// `[rows, headDim / 2]`
+  public let sines: DeviceTensor
+  /// Width of one head.
+  public let headDim: Int
+
+  public init(cosines: DeviceTensor, sines: DeviceTensor, headDim: Int) {
+    precondition(headDim % 2 == 0 && cosines.shape == sines.shape && cosines.shape.last == headDim / 2)
+    self.cosines = cosines
+    self.sines = sines
+    self.headDim = headDim
+  }
+}
+
+/// What is added to attention logits, in units of the logit.
+public enum AttentionBias: Sendable {
+  case none
+  /// One number per key, `[m]`; `ln n` makes one row stand for n equal ones.
+  case perKey(DeviceTensor)
+  /// By distance, `[heads, n + m - 1]`: entry `key - query + n - 1` (UMT5's relative position bias).
+  case relative(DeviceTensor)
+}
+
+/// Steps of a convolution.
+public struct ConvolutionStride: Sendable, Equatable {
+  /// Step in time.
+  public var frames = 1
+  /// Step in height and width.
+  public var space = 1
+  public init(frames: Int = 1, space: Int = 1) {
+    self.frames = frames
+    self.space = space
+  }
+  /// One step in each direction.
+  public static let one = ConvolutionStride()
+}
+
+/// Zero padding in space.
+public struct SpatialPadding: Sendable, Equatable {
+  public var top = 0
+  public var bottom = 0
+  public var left = 0
+  public var right = 0
+  public init(top: Int = 0, bottom: Int = 0, left: Int = 0, right: Int = 0) {
+    self.top = top
+    self.bottom = bottom
+    self.left = left
+    self.right = right
+  }
+  /// The same on all four sides.
+  public static func all(_ n: Int) -> SpatialPadding { SpatialPadding(top: n, bottom: n, left: n, right: n) }
+}

@@ -1,1 +1,0 @@
-// Compute: see docs/architecture.md.

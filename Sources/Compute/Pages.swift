@@ -1,0 +1,60 @@
+/// The fixed size of a page pool. Slots are counted per layer and head, since each may keep other pages.
+public struct PagePoolLayout: Sendable, Equatable, Codable {
+  public var layers: Int
+  public var heads: Int
+  public var headDim: Int
+  /// Pages that one layer's head can hold at a time.
+  public var slots: Int
+  /// Tokens of a full page (15 x 4 = 60, 5 x 8 = 40), at most 64.
+  public var tokensPerPage: Int
+  /// Tokens of one latent frame in a page: all of them unless a tile spans frames.
+  public var tokensPerFrame: Int
+  /// Leading channels of a key that its temporal position turns, kept unrotated beside the key so that the page can be
+  /// given another position; 0 if positions never change (DESIGN: positions `absolute`).
+  public var temporalChannels: Int
+
+  public init(
+    layers: Int, heads: Int, headDim: Int, slots: Int, tokensPerPage: Int, tokensPerFrame: Int? = nil,
+    temporalChannels: Int = 0
+  ) {
+    precondition(layers > 0 && heads > 0 && headDim > 0 && slots > 0, "an empty page pool")
+    precondition((1...64).contains(tokensPerPage), "a page of \(tokensPerPage) tokens; 1 to 64 are possible")
+    precondition(temporalChannels % 2 == 0 && temporalChannels <= headDim)
+    self.layers = layers
+    self.heads = heads
+    self.headDim = headDim
+    self.slots = slots
+    self.tokensPerPage = tokensPerPage
+    self.tokensPerFrame = tokensPerFrame ?? tokensPerPage
+    self.temporalChannels = temporalChannels
+  }
+
+  /// Numbers kept for each token of one head: its key, its value and the key's unrotated channels.
+  public var numbersPerToken: Int { 2 * headDim + temporalChannels }
+}
+
+/// Keys and values of fixed capacity in a backend's memory, in the order that its attention kernel reads.
+///
+/// A page belongs to one layer and one head and sits in a slot; which page is where is the business of a table above
+/// (`SparseAttention.KVMemory`). Eviction edits that table and never moves a key or value.
+public protocol PagePool: AnyObject, Sendable {
+  var layout: PagePoolLayout { get }
+  /// Bytes that the pool really takes, padding included.
+  var bytes: Int { get }
+}
+
+/// Which pages are read: the only language between selection and kernels.
+///
+/// Lists have a fixed capacity and pad with -1, which is skipped. Nothing may be listed twice for one tile.
+public struct PageLists: Sendable {
+  /// `[heads, n]`: slots that every query tile of a head reads.
+  public let shared: DeviceIndices
+  /// `[heads, tiles, m]`: slots that a query tile reads beside the shared ones.
+  public let perTile: DeviceIndices?
+
+  public init(shared: DeviceIndices, perTile: DeviceIndices? = nil) {
+    precondition(shared.shape.count == 2 && perTile?.shape.count ?? 3 == 3, "page lists are [heads, n] and [heads, tiles, m]")
+    self.shared = shared
+    self.perTile = perTile
+  }
+}
