@@ -51,9 +51,11 @@ public protocol Backend: AnyObject, Sendable {
   func writePages(
     keys: DeviceTensor, keyNorm: DeviceTensor, epsilon: Float, rotary: Rotary, values: DeviceTensor,
     to pool: any PagePool, layer: Int, slots: DeviceIndices)
-  /// Gives the keys of sealed pages new temporal positions, from the unrotated channels that the pool keeps (a pool
-  /// with `temporalChannels > 0`). `slots` `[heads, n]`; `positions` `[n]`: the position of each page's first frame.
-  func repositionPages(in pool: any PagePool, layer: Int, slots: DeviceIndices, positions: [Int])
+  /// Gives the keys of sealed pages new temporal positions, always from the unrotated channels that the pool keeps (a
+  /// pool with `temporalChannels > 0`). `slots` and `positions` `[heads, n]`: frame j of a tile in slot `slots[h, i]`
+  /// turns by row `positions[h, i] + j` of `table` `[rows, temporalChannels / 2]`.
+  func repositionPages(
+    in pool: any PagePool, layer: Int, slots: DeviceIndices, positions: DeviceIndices, table: Rotary)
   /// Block-sparse attention over pages with one softmax: each tile of `queryTile` query rows reads the pages that
   /// `lists` names for it. `queries` `[rows, heads x headDim]`, normed and rotated; the result has the same shape.
   func attend(

@@ -1,0 +1,123 @@
+// Block-sparse attention in float32: one tile of queries over a list of pages, one online softmax.
+//
+// Keys are stored [head_dim][width], so that the scores of a page are sums of (one query number) x (a vector of keys);
+// values [count][value_stride], so that the output is a sum of (one weight) x (a vector of value channels). Query rows go
+// in groups of 6: 6 x 4 accumulators, 4 loads, and the broadcasts from memory fill the 32 vector registers.
+#include "simd.h"
+
+enum { GROUP = 6 };
+
+LT_INLINE void scores(const float *q, ptrdiff_t stride, int head_dim, const float *k, int width, float *s, int rows, int vectors) {
+  lt_v16 acc[GROUP][4];
+  for (int r = 0; r < rows; r++)
+    for (int c = 0; c < vectors; c++) acc[r][c] = lt_splat(0);
+  for (int d = 0; d < head_dim; d++) {
+    lt_v16 key[4];
+    for (int c = 0; c < vectors; c++) key[c] = lt_load(k + (size_t)d * width + 16 * c);
+    for (int r = 0; r < rows; r++) {
+      lt_v16 query = lt_splat(q[r * stride + d]);
+      for (int c = 0; c < vectors; c++) acc[r][c] += query * key[c];
+    }
+  }
+  for (int r = 0; r < rows; r++)
+    for (int c = 0; c < vectors; c++) lt_store(s + 64 * r + 16 * c, acc[r][c]);
+}
+
+LT_INLINE void add_values(const float *p, const float *v, int value_stride, int count, float *o, int rows, int vectors) {
+  lt_v16 acc[GROUP][4];
+  for (int r = 0; r < rows; r++)
+    for (int c = 0; c < vectors; c++) acc[r][c] = lt_load(o + (size_t)r * value_stride + 16 * c);
+  for (int j = 0; j < count; j++) {
+    lt_v16 value[4];
+    for (int c = 0; c < vectors; c++) value[c] = lt_load(v + (size_t)j * value_stride + 16 * c);
+    for (int r = 0; r < rows; r++) {
+      lt_v16 weight = lt_splat(p[64 * r + j]);
+      for (int c = 0; c < vectors; c++) acc[r][c] += weight * value[c];
+    }
+  }
+  for (int r = 0; r < rows; r++)
+    for (int c = 0; c < vectors; c++) lt_store(o + (size_t)r * value_stride + 16 * c, acc[r][c]);
+}
+
+// Constant extents let the compiler keep the accumulators in registers.
+LT_INLINE void scores_of(const float *q, ptrdiff_t stride, int head_dim, const float *k, int width, float *s, int rows) {
+#define WIDTH(n) (rows == GROUP ? scores(q, stride, head_dim, k, width, s, GROUP, n) : scores(q, stride, head_dim, k, width, s, 1, n))
+  switch (width) {
+    case 16: WIDTH(1); break;
+    case 32: WIDTH(2); break;
+    case 48: WIDTH(3); break;
+    default: WIDTH(4);
+  }
+#undef WIDTH
+}
+
+LT_INLINE void add_values_of(const float *p, const float *v, int value_stride, int count, float *o, int rows) {
+  int c = 0;
+  for (; c + 64 <= value_stride; c += 64) {
+    if (rows == GROUP) add_values(p, v + c, value_stride, count, o + c, GROUP, 4);
+    else add_values(p, v + c, value_stride, count, o + c, 1, 4);
+  }
+  for (; c < value_stride; c += 16) {
+    if (rows == GROUP) add_values(p, v + c, value_stride, count, o + c, GROUP, 1);
+    else add_values(p, v + c, value_stride, count, o + c, 1, 1);
+  }
+}
+
+LT_INLINE void lt_attend_f32_body(const lt_attend_f32_arguments *a) {
+  const int rows = a->rows, stride = a->value_stride, width = a->width;
+  float *out = a->scratch;                       // [rows][value_stride], not yet divided by the sum
+  float *weight = out + (size_t)rows * stride;   // [rows][64]
+  float *highest = weight + (size_t)rows * 64;   // [rows]
+  float *total = highest + rows;                 // [rows]
+  memset(out, 0, sizeof(float) * (size_t)rows * stride);
+  for (int r = 0; r < rows; r++) {
+    highest[r] = -INFINITY;
+    total[r] = 0;
+  }
+  for (int p = 0; p < a->pages; p++) {
+    const int count = a->counts[p];
+    for (int r = 0; r < rows;) {
+      const int group = rows - r >= GROUP ? GROUP : 1;
+      scores_of(a->queries + r * a->query_stride, a->query_stride, a->head_dim, a->keys[p], width, weight + 64 * (size_t)r, group);
+      r += group;
+    }
+    for (int r = 0; r < rows; r++) {
+      float *w = weight + 64 * (size_t)r;
+      if (a->biases) {
+        const float *bias = a->biases[p] + r * a->bias_row_step;
+        for (int j = 0; j < count; j++) w[j] = w[j] * a->scale + bias[j];
+      } else {
+        for (int j = 0; j < width; j += 16) lt_store(w + j, lt_load(w + j) * a->scale);
+      }
+      for (int j = count; j < width; j++) w[j] = -INFINITY;
+      lt_v16 top = lt_load(w);
+      for (int j = 16; j < width; j += 16) top = lt_max(top, lt_load(w + j));
+      float m = lt_largest(top);
+      // A NaN score must not be lost by the comparisons of the maximum: it stays in w and reaches the sum.
+      m = m > highest[r] ? m : highest[r];
+      lt_v16 sum = lt_splat(0);
+      for (int j = 0; j < width; j += 16) {
+        lt_v16 e = lt_exp(lt_load(w + j) - m);
+        lt_store(w + j, e);
+        sum += e;
+      }
+      if (m > highest[r]) {
+        float factor = highest[r] == -INFINITY ? 0 : expf(highest[r] - m);
+        total[r] *= factor;
+        for (int c = 0; c < stride; c += 16) lt_store(out + (size_t)r * stride + c, lt_load(out + (size_t)r * stride + c) * factor);
+        highest[r] = m;
+      }
+      total[r] += lt_sum(sum);
+    }
+    for (int r = 0; r < rows;) {
+      const int group = rows - r >= GROUP ? GROUP : 1;
+      add_values_of(weight + 64 * (size_t)r, a->values[p], stride, count, out + (size_t)r * stride, group);
+      r += group;
+    }
+  }
+  for (int r = 0; r < rows; r++) {
+    float inverse = total[r] == 0 ? 0 : 1.0f / total[r];
+    for (int c = 0; c < a->head_dim; c++) a->output[r * a->output_stride + c] = out[(size_t)r * stride + c] * inverse;
+  }
+}
+LT_DISPATCH(lt_attend_f32, (const lt_attend_f32_arguments *a), (a))

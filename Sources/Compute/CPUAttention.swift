@@ -1,0 +1,259 @@
+import CKernels
+
+/// Pages in host memory: keys `[headDim][width]` with the tokens of a page side by side, values `[tokens][valueStride]`.
+final class CPUPagePool: PagePool, @unchecked Sendable {
+  let layout: PagePoolLayout
+  let bytes: Int
+  /// Tokens of a page rounded up to 16.
+  let width: Int
+  /// headDim rounded up to 16.
+  let valueStride: Int
+  private let keyMemory: HostStorage
+  private let valueMemory: HostStorage
+  private let temporalMemory: HostStorage?
+  private let counts: HostStorage
+
+  init(_ layout: PagePoolLayout, memory: HostAllocator) {
+    self.layout = layout
+    width = (layout.tokensPerPage + 15) / 16 * 16
+    valueStride = (layout.headDim + 15) / 16 * 16
+    let pages = layout.layers * layout.heads * layout.slots
+    let sizes = (
+      keys: pages * layout.headDim * width * 4, values: pages * layout.tokensPerPage * valueStride * 4,
+      temporal: pages * layout.tokensPerPage * layout.temporalChannels * 4, counts: pages * 4
+    )
+    keyMemory = memory.allocate(sizes.keys)
+    valueMemory = memory.allocate(sizes.values)
+    temporalMemory = sizes.temporal > 0 ? memory.allocate(sizes.temporal) : nil
+    counts = memory.allocate(sizes.counts)
+    // Padding is read by whole vectors, so it must be finite.
+    keyMemory.floats.initialize(repeating: 0, count: sizes.keys / 4)
+    valueMemory.floats.initialize(repeating: 0, count: sizes.values / 4)
+    counts.integers.initialize(repeating: 0, count: pages)
+    bytes = sizes.keys + sizes.values + sizes.temporal + sizes.counts
+  }
+
+  /// Position of a slot among all pages.
+  func page(layer: Int, head: Int, slot: Int32) -> Int {
+    precondition(slot >= 0 && Int(slot) < layout.slots, "slot \(slot) of \(layout.slots)")
+    return ((layer % layout.layers) * layout.heads + head) * layout.slots + Int(slot)
+  }
+  func keys(_ page: Int) -> UnsafeMutablePointer<Float> { keyMemory.floats + page * layout.headDim * width }
+  func values(_ page: Int) -> UnsafeMutablePointer<Float> {
+    valueMemory.floats + page * layout.tokensPerPage * valueStride
+  }
+  /// `[tokens][temporalChannels]`, before the temporal rotation.
+  func temporal(_ page: Int) -> UnsafeMutablePointer<Float>? {
+    temporalMemory.map { $0.floats + page * layout.tokensPerPage * layout.temporalChannels }
+  }
+  /// Tokens in a page; 0 before it is written.
+  func count(_ page: Int) -> UnsafeMutablePointer<Int32> { counts.integers + page }
+}
+
+extension CPUBackend {
+  private func host(_ pool: any PagePool) -> CPUPagePool {
+    guard let pool = pool as? CPUPagePool else { preconditionFailure("a page pool of another backend") }
+    return pool
+  }
+
+  public func writePages(
+    keys: DeviceTensor, keyNorm: DeviceTensor, epsilon: Float, rotary: Rotary, values: DeviceTensor,
+    to pool: any PagePool, layer: Int, slots: DeviceIndices
+  ) {
+    let pool = host(pool)
+    let layout = pool.layout
+    let (rows, dim) = (keys.shape[0], layout.headDim)
+    let pages = slots.shape[1]
+    precondition(slots.shape[0] == layout.heads && keys.shape == values.shape && keys.shape[1] == layout.heads * dim)
+    precondition((rows + layout.tokensPerPage - 1) / layout.tokensPerPage == pages, "\(rows) rows in \(pages) pages")
+    let normed = rmsNorm(keys, epsilon: epsilon, weight: keyNorm, rotary: nil)
+    let (key, value, slot) = (floats(normed), floats(values), integers(slots))
+    let (cosines, sines) = (floats(rotary.cosines), floats(rotary.sines))
+    withExtendedLifetime((normed, values, slots, rotary)) {
+      parallel(layout.heads * pages, grain: 4) { range in
+        for item in range {
+          let (head, index) = (item / pages, item % pages)
+          let page = pool.page(layer: layer, head: head, slot: slot[item])
+          let first = index * layout.tokensPerPage
+          let count = min(layout.tokensPerPage, rows - first)
+          let (keyPage, valuePage, temporal) = (pool.keys(page), pool.values(page), pool.temporal(page))
+          pool.count(page).pointee = Int32(count)
+          withUnsafeTemporaryAllocation(of: Float.self, capacity: dim) { turned in
+            guard let row = turned.baseAddress else { return }
+            for t in 0..<count {
+              let source = (first + t) * layout.heads * dim + head * dim
+              row.update(from: key + source, count: dim)
+              if let temporal {
+                (temporal + t * layout.temporalChannels).update(from: row, count: layout.temporalChannels)
+              }
+              lt_rotate_pairs_f32(row, cosines + (first + t) * (dim / 2), sines + (first + t) * (dim / 2), Int32(dim / 2))
+              for d in 0..<dim { keyPage[d * pool.width + t] = row[d] }
+              (valuePage + t * pool.valueStride).update(from: value + source, count: dim)
+            }
+          }
+        }
+      }
+    }
+  }
+
+  public func repositionPages(
+    in pool: any PagePool, layer: Int, slots: DeviceIndices, positions: DeviceIndices, table: Rotary
+  ) {
+    let pool = host(pool)
+    let layout = pool.layout
+    precondition(layout.temporalChannels > 0, "a pool that keeps no unrotated channels cannot be repositioned")
+    precondition(slots.shape == positions.shape && table.headDim == layout.temporalChannels)
+    let pairs = layout.temporalChannels / 2
+    let n = slots.shape[1]
+    let (slot, position, cosines, sines) = (
+      integers(slots), integers(positions), floats(table.cosines), floats(table.sines)
+    )
+    withExtendedLifetime((slots, positions, table)) {
+      parallel(layout.heads * n, grain: 16) { range in
+        for item in range where slot[item] >= 0 {
+          let page = pool.page(layer: layer, head: item / n, slot: slot[item])
+          guard let original = pool.temporal(page) else { continue }
+          let keys = pool.keys(page)
+          for t in 0..<Int(pool.count(page).pointee) {
+            let row = (Int(position[item]) + t / layout.tokensPerFrame) * pairs
+            for p in 0..<pairs {
+              let (a, b) = (original[t * 2 * pairs + 2 * p], original[t * 2 * pairs + 2 * p + 1])
+              keys[2 * p * pool.width + t] = a * cosines[row + p] - b * sines[row + p]
+              keys[(2 * p + 1) * pool.width + t] = a * sines[row + p] + b * cosines[row + p]
+            }
+          }
+        }
+      }
+    }
+  }
+
+  public func attend(
+    _ queries: DeviceTensor, queryTile: Int, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
+  ) -> DeviceTensor {
+    let pool = host(pool)
+    let (heads, dim) = (pool.layout.heads, pool.layout.headDim)
+    let rows = queries.shape[0]
+    let tiles = (rows + queryTile - 1) / queryTile
+    let shared = lists.shared.shape[1]
+    let own = lists.perTile?.shape[2] ?? 0
+    precondition(queries.shape[1] == heads * dim && lists.shared.shape[0] == heads)
+    precondition(lists.perTile.map { $0.shape[0] == heads && $0.shape[1] == tiles } ?? true)
+    let out = make(queries.shape)
+    let (query, result, sharedSlots) = (floats(queries), floats(out), integers(lists.shared))
+    let ownSlots = lists.perTile.map { integers($0) }
+    withExtendedLifetime((queries, lists)) {
+      parallel(heads * tiles, grain: 1) { range in
+        for item in range {
+          let (head, tile) = (item / tiles, item % tiles)
+          let first = tile * queryTile
+          let height = min(queryTile, rows - first)
+          var pages = (0..<shared).compactMap { i in
+            let slot = sharedSlots[head * shared + i]
+            return slot < 0 ? nil : pool.page(layer: layer, head: head, slot: slot)
+          }
+          if let ownSlots {
+            for i in 0..<own {
+              let slot = ownSlots[(head * tiles + tile) * own + i]
+              if slot >= 0 { pages.append(pool.page(layer: layer, head: head, slot: slot)) }
+            }
+          }
+          let start = first * heads * dim + head * dim
+          CPUBackend.attendTile(
+            query: query + start, stride: heads * dim, rows: height, dim: dim, scale: scale,
+            keys: pages.map { UnsafePointer(pool.keys($0)) }, values: pages.map { UnsafePointer(pool.values($0)) },
+            biases: nil, biasRowStep: 0, counts: pages.map { pool.count($0).pointee }, width: pool.width,
+            valueStride: pool.valueStride, result: result + start)
+        }
+      }
+    }
+    return out
+  }
+
+  /// One call of the C kernel for one tile of queries.
+  private static func attendTile(
+    query: UnsafePointer<Float>, stride: Int, rows: Int, dim: Int, scale: Float, keys: [UnsafePointer<Float>?],
+    values: [UnsafePointer<Float>?], biases: [UnsafePointer<Float>?]?, biasRowStep: Int, counts: [Int32], width: Int,
+    valueStride: Int, result: UnsafeMutablePointer<Float>
+  ) {
+    withUnsafeTemporaryAllocation(byteCount: rows * (valueStride + 66) * 4, alignment: 64) { scratch in
+      keys.withUnsafeBufferPointer { keys in
+        values.withUnsafeBufferPointer { values in
+          counts.withUnsafeBufferPointer { counts in
+            (biases ?? []).withUnsafeBufferPointer { list in
+              var arguments = lt_attend_f32_arguments(
+                queries: query, query_stride: stride, rows: Int32(rows), head_dim: Int32(dim), scale: scale,
+                keys: keys.baseAddress, values: values.baseAddress,
+                biases: biases == nil ? nil : list.baseAddress, bias_row_step: biasRowStep, counts: counts.baseAddress,
+                pages: Int32(keys.count), width: Int32(width), value_stride: Int32(valueStride), output: result,
+                output_stride: stride, scratch: scratch.baseAddress?.assumingMemoryBound(to: Float.self))
+              lt_attend_f32(&arguments)
+            }
+          }
+        }
+      }
+    }
+  }
+
+  public func attention(
+    queries: DeviceTensor, keys: DeviceTensor, values: DeviceTensor, heads: Int, scale: Float, bias: AttentionBias
+  ) -> DeviceTensor {
+    let (n, m, dim) = (queries.shape[0], keys.shape[0], queries.shape[1] / heads)
+    precondition(keys.shape == values.shape && keys.shape[1] == queries.shape[1] && dim * heads == queries.shape[1])
+    // Keys and values are packed into pages of 64 once, and shared by all query tiles of a head.
+    let (width, stride) = (64, (dim + 15) / 16 * 16)
+    let pages = (m + width - 1) / width
+    let keyPages = memory.allocate(heads * pages * dim * width * 4)
+    let valuePages = memory.allocate(heads * pages * width * stride * 4)
+    let (key, value, query) = (floats(keys), floats(values), floats(queries))
+    let out = make(queries.shape)
+    let result = floats(out)
+    let biasNumbers: UnsafeMutablePointer<Float>?
+    switch bias {
+    case .none: biasNumbers = nil
+    case .perKey(let table):
+      precondition(table.count == m, "a bias of \(table.count) for \(m) keys")
+      biasNumbers = floats(table)
+    case .relative(let table):
+      precondition(table.shape == [heads, n + m - 1], "a bias \(table.shape) for \(heads) heads, \(n) by \(m)")
+      biasNumbers = floats(table)
+    }
+    withExtendedLifetime((queries, keys, values, bias)) {
+      parallel(heads * pages, grain: 1) { range in
+        for item in range {
+          let (head, page) = (item / pages, item % pages)
+          let (k, v) = (keyPages.floats + item * dim * width, valuePages.floats + item * width * stride)
+          for t in 0..<width {
+            let token = page * width + t
+            let source = min(token, m - 1) * heads * dim + head * dim
+            for d in 0..<dim { k[d * width + t] = token < m ? key[source + d] : 0 }
+            for d in 0..<stride { v[t * stride + d] = token < m && d < dim ? value[source + d] : 0 }
+          }
+        }
+      }
+      let tile = 60
+      let tiles = (n + tile - 1) / tile
+      parallel(heads * tiles, grain: 1) { range in
+        for item in range {
+          let (head, first) = (item / tiles, item % tiles * tile)
+          let start = first * heads * dim + head * dim
+          let biases = biasNumbers.map { numbers in
+            (0..<pages).map { page -> UnsafePointer<Float>? in
+              switch bias {
+              case .relative: UnsafePointer(numbers + head * (n + m - 1) + (n - 1 - first) + page * width)
+              default: UnsafePointer(numbers + page * width)
+              }
+            }
+          }
+          let step = if case .relative = bias { -1 } else { 0 }
+          CPUBackend.attendTile(
+            query: query + start, stride: heads * dim, rows: min(tile, n - first), dim: dim, scale: scale,
+            keys: (0..<pages).map { UnsafePointer(keyPages.floats + (head * pages + $0) * dim * width) },
+            values: (0..<pages).map { UnsafePointer(valuePages.floats + (head * pages + $0) * width * stride) },
+            biases: biases, biasRowStep: step, counts: (0..<pages).map { Int32(min(width, m - $0 * width)) },
+            width: width, valueStride: stride, result: result + start)
+        }
+      }
+    }
+    return out
+  }
+}

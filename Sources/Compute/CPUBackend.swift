@@ -1,0 +1,133 @@
+import CBLAS
+import CKernels
+import Tensors
+
+/// The fast float32 backend for processors: OpenBLAS for matrix products, `CKernels` for the rest.
+///
+/// Every operation is cut into parts by its shapes alone, and OpenBLAS runs single-threaded inside a part, so the same
+/// arguments give the same bytes on any number of threads.
+public final class CPUBackend: Backend {
+  let workers: WorkerPool
+  let memory = HostAllocator()
+  public let name: String
+
+  /// A backend on `threads` threads.
+  public init(threads: Int) {
+    openblas_set_num_threads(1)
+    workers = WorkerPool(threads: threads)
+    name = "cpu f32 (\(String(cString: lt_simd_level()))), \(threads) thread\(threads == 1 ? "" : "s")"
+  }
+
+  // MARK: Storage
+
+  func make(_ shape: [Int]) -> DeviceTensor {
+    DeviceTensor(shape: shape, storage: memory.allocate(shape.reduce(1, *) * 4))
+  }
+
+  /// The numbers of a tensor. Valid while the tensor's handle lives; callers keep it through the operation.
+  func floats(_ x: DeviceTensor) -> UnsafeMutablePointer<Float> { host(x.storage).floats }
+  func integers(_ x: DeviceIndices) -> UnsafeMutablePointer<Int32> { host(x.storage).integers }
+
+  func host(_ storage: any DeviceStorage) -> HostStorage {
+    guard let storage = storage as? HostStorage else {
+      preconditionFailure("a tensor of another backend was given to \(name)")
+    }
+    return storage
+  }
+
+  /// Runs `body` over ranges of `count` items, at least `grain` in each.
+  func parallel(_ count: Int, grain: Int, _ body: (Range<Int>) -> Void) {
+    let parts = max(1, (count + grain - 1) / grain)
+    workers.run(parts: parts) { part in
+      let range = part * grain..<min(count, (part + 1) * grain)
+      if !range.isEmpty { body(range) }
+    }
+  }
+
+  // MARK: Transfers
+
+  public func upload(_ tensor: Tensor) -> DeviceTensor {
+    let out = make(tensor.shape)
+    tensor.copyFloats(to: UnsafeMutableBufferPointer(start: floats(out), count: tensor.count))
+    return out
+  }
+
+  public func download(_ tensor: DeviceTensor) -> Tensor {
+    let source = UnsafeRawBufferPointer(start: floats(tensor), count: tensor.count * 4)
+    return withExtendedLifetime(tensor) { Tensor(dtype: .f32, shape: tensor.shape) { $0.copyMemory(from: source) } }
+  }
+
+  public func upload(indices: [Int32], shape: [Int]) -> DeviceIndices {
+    precondition(shape.reduce(1, *) == indices.count, "\(indices.count) indices do not have the shape \(shape)")
+    let storage = memory.allocate(indices.count * 4)
+    indices.withUnsafeBytes { UnsafeMutableRawBufferPointer(start: storage.address, count: $0.count).copyMemory(from: $0) }
+    return DeviceIndices(shape: shape, storage: storage)
+  }
+
+  /// Weight and bias of a layer as they lie in memory: `[outputs, inputs]`, taps before channels for convolutions.
+  final class Layer: DeviceStorage, Sendable {
+    let weight: HostStorage
+    let bias: HostStorage?
+    init(weight: HostStorage, bias: HostStorage?) {
+      self.weight = weight
+      self.bias = bias
+    }
+  }
+
+  func layer(_ storage: any DeviceStorage) -> Layer {
+    guard let layer = storage as? Layer else { preconditionFailure("a weight of another backend was given to \(name)") }
+    return layer
+  }
+
+  public func prepareLinear(weight: Tensor, bias: Tensor?) -> LinearWeight {
+    precondition(weight.shape.count == 2, "a linear weight is [outputs, inputs], not \(weight.shape)")
+    precondition(bias.map { $0.shape == [weight.shape[0]] } ?? true, "bias \(bias?.shape ?? []) of weight \(weight.shape)")
+    let layer = Layer(weight: host(upload(weight).storage), bias: bias.map { host(upload($0).storage) })
+    return LinearWeight(inputs: weight.shape[1], outputs: weight.shape[0], storage: layer)
+  }
+
+  public func prepareConvolution(weight: Tensor, bias: Tensor?) -> ConvolutionWeight {
+    let (shape, kernel) = ConvolutionShape.kernel(of: weight)
+    let (out, inputs, taps) = (shape[0], shape[1], kernel.frames * kernel.rows * kernel.columns)
+    // [out, in, taps] -> [out, taps, in], so that a column of im2col is a run of neighbouring channels.
+    let packed = memory.allocate(weight.count * 4)
+    let values = weight.floats()
+    for o in 0..<out {
+      for t in 0..<taps {
+        for i in 0..<inputs { packed.floats[(o * taps + t) * inputs + i] = values[(o * inputs + i) * taps + t] }
+      }
+    }
+    let layer = Layer(weight: packed, bias: bias.map { host(upload($0).storage) })
+    return ConvolutionWeight(inputs: inputs, outputs: out, kernel: kernel, storage: layer)
+  }
+
+  public func makePagePool(_ layout: PagePoolLayout) -> any PagePool { CPUPagePool(layout, memory: memory) }
+}
+
+/// Shape rules of convolutions, shared by the backends.
+enum ConvolutionShape {
+  /// `[out, in, kt, kh, kw]` of a 2-D or 3-D weight, and its kernel.
+  static func kernel(of weight: Tensor) -> (shape: [Int], kernel: (frames: Int, rows: Int, columns: Int)) {
+    let shape = weight.shape.count == 4 ? [weight.shape[0], weight.shape[1], 1, weight.shape[2], weight.shape[3]] : weight.shape
+    precondition(shape.count == 5, "a convolution weight has 4 or 5 axes, not \(weight.shape)")
+    return (shape, (shape[2], shape[3], shape[4]))
+  }
+
+  /// Output shape of ``Backend/convolve(_:after:_:stride:padding:activation:)``.
+  static func output(
+    _ x: [Int], history: [Int]?, _ weight: ConvolutionWeight, _ stride: ConvolutionStride, _ padding: SpatialPadding
+  ) -> [Int] {
+    precondition(x.count == 4 && x[3] == weight.inputs, "a map \(x) for a convolution of \(weight.inputs) channels")
+    precondition(history.map { $0.dropFirst() == x.dropFirst() } ?? true, "history \(history ?? []) in front of \(x)")
+    let frames = x[0] + (history?[0] ?? 0)
+    let sizes = [
+      (frames, weight.kernel.frames, stride.frames),
+      (x[1] + padding.top + padding.bottom, weight.kernel.rows, stride.space),
+      (x[2] + padding.left + padding.right, weight.kernel.columns, stride.space),
+    ]
+    return sizes.map { size, kernel, step in
+      precondition(size >= kernel, "a kernel of \(kernel) over \(size) positions")
+      return (size - kernel) / step + 1
+    } + [weight.outputs]
+  }
+}

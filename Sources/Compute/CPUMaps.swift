@@ -1,0 +1,207 @@
+import CKernels
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+// Operations on feature maps [frames, height, width, channels].
+extension CPUBackend {
+  /// Bytes that one band of unrolled patches may take: small enough for the second-level cache with its products.
+  private static let bandBytes = 1 << 20
+
+  public func convolve(
+    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
+    padding: SpatialPadding, activation: Activation
+  ) -> DeviceTensor {
+    let shape = ConvolutionShape.output(x.shape, history: history?.shape, weight, stride, padding)
+    let out = make(shape)
+    let layer = layer(weight.storage)
+    let (height, width, channels) = (x.shape[1], x.shape[2], x.shape[3])
+    let kernel = weight.kernel
+    let columns = kernel.frames * kernel.rows * kernel.columns * channels
+    let (outHeight, outWidth, outputs) = (shape[1], shape[2], shape[3])
+    let past = history?.shape[0] ?? 0
+    let (source, before, result) = (floats(x), history.map { floats($0) }, floats(out))
+    // A band is some rows of one output frame; its size depends on the map alone, not on how many frames come at once,
+    // so that every chunking of a stream gives the same bytes.
+    let band = max(1, min(outHeight, CPUBackend.bandBytes / max(1, outWidth * columns * 4)))
+    let bands = (outHeight + band - 1) / band
+    let pointwise =
+      kernel.frames == 1 && kernel.rows == 1 && kernel.columns == 1 && stride == .one && padding == .all(0)
+    withExtendedLifetime((x, history, weight)) {
+      workers.run(parts: shape[0] * bands) { part in
+        let (frame, top) = (part / bands, part % bands * band)
+        let rows = min(band, outHeight - top)
+        let positions = rows * outWidth
+        let target = result + (frame * outHeight + top) * outWidth * outputs
+        /// Frame `f` of history and x together.
+        func map(_ f: Int) -> UnsafePointer<Float> {
+          let size = height * width * channels
+          if f < past, let before { return UnsafePointer(before + f * size) }
+          return UnsafePointer(source + (f - past) * size)
+        }
+        func product(_ patches: UnsafePointer<Float>) {
+          CPUBackend.multiply(
+            patches, stride: columns, rows: positions, inputs: columns, layer.weight.floats, outputs: outputs,
+            into: target, outputStride: outputs)
+        }
+        if pointwise {
+          product(map(frame) + top * width * channels)
+        } else {
+          let patches = memory.allocate(band * outWidth * columns * 4)
+          for y in 0..<rows {
+            for xo in 0..<outWidth {
+              var cursor = patches.floats + (y * outWidth + xo) * columns
+              let left = xo * stride.space - padding.left
+              let (lo, hi) = (max(0, left), min(width, left + kernel.columns))
+              for t in 0..<kernel.frames {
+                let frameMap = map(frame * stride.frames + t)
+                for ky in 0..<kernel.rows {
+                  let row = (top + y) * stride.space - padding.top + ky
+                  let run = kernel.columns * channels
+                  if row < 0 || row >= height || hi <= lo {
+                    memset(cursor, 0, run * 4)
+                  } else {
+                    let (before, inside) = ((lo - left) * channels, (hi - lo) * channels)
+                    if before > 0 { memset(cursor, 0, before * 4) }
+                    memcpy(cursor + before, frameMap + (row * width + lo) * channels, inside * 4)
+                    let after = run - before - inside
+                    if after > 0 { memset(cursor + before + inside, 0, after * 4) }
+                  }
+                  cursor += run
+                }
+              }
+            }
+          }
+          product(patches.floats)
+        }
+        for position in 0..<positions {
+          lt_bias_activate_f32(target + position * outputs, layer.bias?.floats, Int64(outputs), activation.code)
+        }
+      }
+    }
+    return out
+  }
+
+  public func channelNorm(_ x: DeviceTensor, gamma: DeviceTensor, silu: Bool) -> DeviceTensor {
+    let channels = x.shape.last ?? 1
+    precondition(gamma.count == channels, "a gamma of \(gamma.count) for \(channels) channels")
+    let out = make(x.shape)
+    let (source, result, factors) = (floats(x), floats(out), floats(gamma))
+    withExtendedLifetime((x, gamma)) {
+      parallel(x.count / channels, grain: 1024) { range in
+        for p in range {
+          lt_channel_norm_f32(result + p * channels, source + p * channels, factors, silu ? 1 : 0, Int32(channels))
+        }
+      }
+    }
+    return out
+  }
+
+  public func upsampleTwice(_ x: DeviceTensor) -> DeviceTensor {
+    let (frames, height, width, channels) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
+    let out = make([frames, 2 * height, 2 * width, channels])
+    let (source, result) = (floats(x), floats(out))
+    withExtendedLifetime(x) {
+      parallel(frames * height, grain: 8) { range in
+        for row in range {
+          let target = result + row * 4 * width * channels
+          for c in 0..<2 * width {
+            (target + c * channels).update(from: source + (row * width + c / 2) * channels, count: channels)
+          }
+          (target + 2 * width * channels).update(from: target, count: 2 * width * channels)
+        }
+      }
+    }
+    return out
+  }
+
+  /// Copies `run` numbers for each (frame, position) between the two layouts of time and channels.
+  private func exchange(_ x: DeviceTensor, shape: [Int], n: Int, toFrames: Bool) -> DeviceTensor {
+    let out = make(shape)
+    let positions = x.shape[1] * x.shape[2]
+    let groups = toFrames ? x.shape[0] : shape[0]
+    let run = toFrames ? shape[3] : x.shape[3]
+    let (source, result) = (floats(x), floats(out))
+    withExtendedLifetime(x) {
+      parallel(groups * n * positions, grain: 4096) { range in
+        for item in range {
+          let (frame, position) = (item / positions, item % positions)
+          let spread = item * run
+          let packed = ((frame / n * positions + position) * n + frame % n) * run
+          if toFrames {
+            (result + spread).update(from: source + packed, count: run)
+          } else {
+            (result + packed).update(from: source + spread, count: run)
+          }
+        }
+      }
+    }
+    return out
+  }
+
+  public func channelsToFrames(_ x: DeviceTensor, _ n: Int) -> DeviceTensor {
+    precondition(x.shape[3] % n == 0, "\(x.shape[3]) channels into \(n) frames")
+    return exchange(x, shape: [x.shape[0] * n, x.shape[1], x.shape[2], x.shape[3] / n], n: n, toFrames: true)
+  }
+
+  public func framesToChannels(_ x: DeviceTensor, _ n: Int) -> DeviceTensor {
+    precondition(x.shape[0] % n == 0, "\(x.shape[0]) frames in groups of \(n)")
+    return exchange(x, shape: [x.shape[0] / n, x.shape[1], x.shape[2], x.shape[3] * n], n: n, toFrames: false)
+  }
+
+  public func joinChannels(_ x: DeviceTensor, _ y: DeviceTensor) -> DeviceTensor {
+    precondition(x.shape.dropLast() == y.shape.dropLast(), "maps \(x.shape) and \(y.shape) side by side")
+    let (a, b) = (x.shape[x.shape.count - 1], y.shape[y.shape.count - 1])
+    let out = make(x.shape.dropLast() + [a + b])
+    let (first, second, result) = (floats(x), floats(y), floats(out))
+    withExtendedLifetime((x, y)) {
+      parallel(x.count / a, grain: 4096) { range in
+        for p in range {
+          (result + p * (a + b)).update(from: first + p * a, count: a)
+          (result + p * (a + b) + a).update(from: second + p * b, count: b)
+        }
+      }
+    }
+    return out
+  }
+
+  public func channelsLast(_ x: DeviceTensor) -> DeviceTensor {
+    let (frames, channels, positions) = (x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
+    return transpose(x, shape: [frames, x.shape[2], x.shape[3], channels], batches: frames, rows: channels, columns: positions)
+  }
+
+  public func channelsFirst(_ x: DeviceTensor) -> DeviceTensor {
+    let (frames, channels, positions) = (x.shape[0], x.shape[3], x.shape[1] * x.shape[2])
+    return transpose(x, shape: [frames, channels, x.shape[1], x.shape[2]], batches: frames, rows: positions, columns: channels)
+  }
+
+  private func transpose(_ x: DeviceTensor, shape: [Int], batches: Int, rows: Int, columns: Int) -> DeviceTensor {
+    let out = make(shape)
+    let (source, result) = (floats(x), floats(out))
+    withExtendedLifetime(x) {
+      parallel(batches * columns, grain: max(1, 16384 / max(rows, 1))) { range in
+        for item in range {
+          let (batch, column) = (item / columns, item % columns)
+          for row in 0..<rows { result[item * rows + row] = source[(batch * rows + row) * columns + column] }
+        }
+      }
+    }
+    return out
+  }
+
+  public func scaleChannels(_ x: DeviceTensor, scale: DeviceTensor, shift: DeviceTensor) -> DeviceTensor {
+    let channels = x.shape.last ?? 1
+    precondition(scale.count == channels && shift.count == channels, "\(scale.count) scales for \(channels) channels")
+    let out = make(x.shape)
+    let (source, result, a, b) = (floats(x), floats(out), floats(scale), floats(shift))
+    withExtendedLifetime((x, scale, shift)) {
+      parallel(x.count / channels, grain: 4096) { range in
+        for p in range { for c in 0..<channels { result[p * channels + c] = source[p * channels + c] * a[c] + b[c] } }
+      }
+    }
+    return out
+  }
+}
