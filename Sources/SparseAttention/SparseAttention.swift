@@ -1,1 +1,0 @@
-// SparseAttention: see docs/architecture.md.

@@ -1,1 +1,0 @@
-// WanModel: see docs/architecture.md.
