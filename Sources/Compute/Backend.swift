@@ -25,6 +25,8 @@ public protocol Backend: AnyObject, Sendable {
   func prepareLinear(weight: Tensor, bias: Tensor?) -> LinearWeight
   /// Takes over a convolution: `weight` `[out, in, kt, kh, kw]`, or `[out, in, kh, kw]` for one frame at a time.
   func prepareConvolution(weight: Tensor, bias: Tensor?) -> ConvolutionWeight
+  /// Gives back memory that is only kept for reuse, as after a module that will not run again.
+  func releaseUnusedMemory()
   /// Page memory of fixed capacity.
   func makePagePool(_ layout: PagePoolLayout) -> any PagePool
 

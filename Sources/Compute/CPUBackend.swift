@@ -101,6 +101,8 @@ public final class CPUBackend: Backend {
     return ConvolutionWeight(inputs: inputs, outputs: out, kernel: kernel, storage: layer)
   }
 
+  public func releaseUnusedMemory() { memory.trim() }
+
   public func makePagePool(_ layout: PagePoolLayout) -> any PagePool { CPUPagePool(layout, memory: memory) }
 }
 

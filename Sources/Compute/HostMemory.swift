@@ -57,7 +57,13 @@ final class HostAllocator: Sendable {
     free.withLock { state in state.blocks[size, default: []].append(address) }
   }
 
-  deinit {
-    free.withLock { state in for list in state.blocks.values { for block in list { block.deallocate() } } }
+  /// Returns all kept blocks to the system.
+  func trim() {
+    free.withLock { state in
+      for list in state.blocks.values { for block in list { block.deallocate() } }
+      state.blocks = [:]
+    }
   }
+
+  deinit { trim() }
 }

@@ -59,6 +59,8 @@ public final class ReferenceBackend: Backend {
     return ConvolutionWeight(
       inputs: shape[1], outputs: shape[0], kernel: kernel, storage: Layer(weight.floats(), bias?.floats()))
   }
+  public func releaseUnusedMemory() {}
+
   public func makePagePool(_ layout: PagePoolLayout) -> any PagePool { ReferencePagePool(layout) }
 
   // MARK: Rows

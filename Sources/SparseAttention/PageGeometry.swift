@@ -89,6 +89,12 @@ public struct TokenPosition: Sendable, Equatable {
   public var frame: Int
   public var row: Int
   public var column: Int
+
+  public init(frame: Int, row: Int, column: Int) {
+    self.frame = frame
+    self.row = row
+    self.column = column
+  }
 }
 
 /// A page's name for its whole life: its first latent frame, counted from the start of the video, and its tile there.

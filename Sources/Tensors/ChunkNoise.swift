@@ -1,0 +1,7 @@
+/// The noise of a rollout, chunk by chunk, as `[frames, channels, height, width]` standard normals in float32.
+public protocol ChunkNoise: Sendable {
+  /// What a chunk starts from.
+  mutating func initial(chunk: Int, frames: Int, channels: Int, height: Int, width: Int) throws -> Tensor
+  /// The fresh noise that takes the prediction of denoising step `step` to the level of the next step.
+  mutating func renoise(chunk: Int, step: Int, frames: Int, channels: Int, height: Int, width: Int) throws -> Tensor
+}
