@@ -1,1 +1,0 @@
-// VideoIO: see docs/architecture.md.

@@ -1,0 +1,115 @@
+import Tensors
+import Testing
+
+@testable import VideoIO
+
+@Suite struct FrameRateTests {
+  @Test(arguments: [
+    ("16", 16, 1), ("23.976", 24000, 1001), ("29.97", 30000, 1001), ("24000/1001", 24000, 1001), ("12.5", 25, 2),
+    ("50/2", 25, 1), ("1/10", 1, 10), ("24.000", 24, 1), ("15.015", 3003, 200),
+  ])
+  func `a rate is an exact fraction`(text: String, numerator: Int, denominator: Int) throws {
+    let rate = try FrameRate(parsing: text)
+    #expect(rate.numerator == numerator && rate.denominator == denominator, "\(rate)")
+    #expect(try FrameRate(parsing: rate.description) == rate)
+  }
+
+  @Test(arguments: [
+    "", "0", "-16", "x", "16fps", "1/0", "0/1", "1e3", "nan", "1//2", "1/2/3", "16.", ".5", "5000", "1/100000",
+    "99999999999999999999", "1.0000001", " 16", "٣",
+  ])
+  func `what is no rate is refused`(text: String) {
+    #expect(throws: VideoIOError.self) { try FrameRate(parsing: text) }
+  }
+}
+
+@Suite struct RGBFrameTests {
+  @Test func `a decoder's output becomes levels, rounded and clamped`() {
+    let values: [Float] = [-1, 1, 0, -2, 3, .nan, 0.5, -0.5, 0.004, -0.004, .infinity, -.infinity]
+    let frames = RGBFrame.frames(from: Tensor(values, shape: [2, 3, 1, 2]))
+    #expect(frames.count == 2)
+    #expect(frames[0].pixels == [0, 128, 255, 255, 0, 0])
+    #expect(frames[1].pixels == [191, 128, 255, 64, 127, 0])
+  }
+
+  @Test func `the box filter keeps the mean and weights parts of pixels`() {
+    let frame = RGBFrame(width: 3, height: 2, pixels: [0, 90, 180, 0, 0, 0].flatMap { [$0, $0, $0] })
+    let small = frame.scaledDown(by: 0.5)
+    #expect(small.width == 2 && small.height == 1)
+    // Columns weigh 2/3, 1/3 and 1/3, 2/3; rows one half.
+    #expect(small.pixels == [15, 15, 15, 75, 75, 75])
+    #expect(frame.scaledDown(by: 1) == frame)
+    #expect(frame.scaledDown(by: 0.01).width == 1)
+  }
+
+  @Test func `enlarging repeats pixels`() {
+    let frame = RGBFrame(width: 2, height: 1, pixels: [1, 2, 3, 4, 5, 6]).enlarged(by: 2)
+    #expect(frame.width == 4 && frame.height == 2)
+    #expect(frame.pixels == [1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6, 1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6])
+  }
+}
+
+@Suite struct ContactSheetTests {
+  @Test func `a sheet has its cells where they belong`() throws {
+    var sheet = try ContactSheet(columns: 3, gap: 2, background: 9)
+    for level in 1...5 as ClosedRange<UInt8> {
+      sheet.add(RGBFrame(width: 8, height: 6, red: level * 10, green: 0, blue: 0))
+    }
+    let picture = try sheet.picture()
+    #expect(picture.width == 3 * 8 + 4 * 2 && picture.height == 2 * 6 + 3 * 2)
+    #expect(picture[0, 0] == (9, 9, 9))
+    #expect(picture[2, 2] == (10, 0, 0))
+    #expect(picture[7, 9] == (10, 0, 0))
+    #expect(picture[2, 10] == (9, 9, 9))
+    #expect(picture[2, 12] == (20, 0, 0))
+    #expect(picture[10, 2] == (40, 0, 0))
+    #expect(picture[10, 12] == (50, 0, 0))
+    #expect(picture[10, 22] == (9, 9, 9))
+  }
+
+  @Test func `cells shrink, and columns are no more than the frames`() throws {
+    var sheet = try ContactSheet(columns: 8, scale: 0.25, gap: 0)
+    for frame in movingFrames(0..<3) { sheet.add(frame) }
+    let picture = try sheet.picture()
+    #expect(picture.width == 48 && picture.height == 12)
+  }
+
+  @Test func `an empty sheet and impossible settings are refused`() throws {
+    let empty = try ContactSheet()
+    #expect(throws: VideoIOError.self) { try empty.picture() }
+    #expect(throws: VideoIOError.self) { try ContactSheet(columns: 0) }
+    #expect(throws: VideoIOError.self) { try ContactSheet(scale: 0) }
+    #expect(throws: VideoIOError.self) { try ContactSheet(scale: 1.5) }
+    #expect(throws: VideoIOError.self) { try ContactSheet(scale: .nan) }
+  }
+}
+
+@Suite struct FalseColourTests {
+  @Test func `zero is grey, signs have their colours, NaN stands out`() {
+    #expect(FalseColour.colour(0) == (221, 221, 221))
+    #expect(FalseColour.colour(3) == (180, 4, 38))
+    #expect(FalseColour.colour(-3) == (59, 76, 192))
+    #expect(FalseColour.colour(100) == FalseColour.colour(3))
+    #expect(FalseColour.colour(.nan) == (0, 255, 0))
+    #expect(FalseColour.colour(.infinity) == (0, 255, 0))
+  }
+
+  @Test func `sixteen channels make four rows of four tiles`() throws {
+    var values = [Float](repeating: 0, count: 2 * 16 * 3 * 5)
+    // Frame 1, channel 6 (second row, third column), row 2, column 4.
+    values[(16 + 6) * 15 + 2 * 5 + 4] = 3
+    let pictures = try FalseColour.tiles(Tensor(values, shape: [2, 16, 3, 5]), zoom: 2)
+    #expect(pictures.count == 2)
+    #expect(pictures[0].width == 4 * 10 + 5 && pictures[0].height == 4 * 6 + 5)
+    #expect(pictures[0][1, 1] == (221, 221, 221))
+    #expect(pictures[0][0, 0] == (0, 0, 0))
+    #expect(pictures[1][1 + 7 + 5, 1 + 2 * 11 + 9] == (180, 4, 38))
+    #expect(pictures[1][1 + 7 + 5, 1 + 2 * 11 + 7] == (221, 221, 221))
+  }
+
+  @Test func `another shape is refused`() {
+    #expect(throws: VideoIOError.self) {
+      try FalseColour.tiles(Tensor([Float](repeating: 0, count: 6), shape: [2, 3]))
+    }
+  }
+}
