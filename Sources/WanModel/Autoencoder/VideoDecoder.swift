@@ -1,0 +1,51 @@
+import Compute
+
+/// Turns a stream of latent frames into pixels, whatever the architecture.
+///
+/// Latent frames may come in portions of any size: they pass through the network one at a time, in order, so that every
+/// portioning gives the same pixels bit for bit. The first latent frame of a stream gives one video frame, every later
+/// one `framesPerLatent`.
+public protocol VideoDecoder: AnyObject {
+  /// Channels of a latent frame.
+  var latentChannels: Int { get }
+  /// Video frames of every latent frame but the first.
+  var framesPerLatent: Int { get }
+  /// Pixels per latent position in height and width.
+  var pixelsPerLatent: Int { get }
+  /// Decodes the next latent frames of the stream.
+  ///
+  /// - Parameter latents: `[frames, channels, h, w]` as the transformer makes them (normalised); all of one size.
+  /// - Returns: `[video frames, height, width, 3]`, RGB in 0...1.
+  func decode(_ latents: DeviceTensor) throws -> DeviceTensor
+  /// Forgets the stream; the next latent frame is a first one.
+  func reset()
+  /// What the stream remembers, to be stored and put back; setting it continues another stream.
+  var state: VideoStreamState { get set }
+}
+
+/// Turns a clip into latent frames.
+public protocol VideoEncoder: AnyObject {
+  /// Encodes a whole clip.
+  ///
+  /// - Parameter video: `[frames, height, width, 3]`, RGB in 0...1.
+  /// - Returns: `[latent frames, channels, h, w]`, normalised as the transformer wants them.
+  func encode(_ video: DeviceTensor) throws -> DeviceTensor
+}
+
+/// The memory of a causal network between two portions of a stream: which frame comes next, and the last inputs of each
+/// layer that looks back.
+public struct VideoStreamState: Sendable {
+  /// Frames that have passed, in the unit of the network's input.
+  public internal(set) var frames = 0
+  /// By layer, the most recent input frames `[n, h, w, channels]`.
+  public internal(set) var history: [String: DeviceTensor] = [:]
+
+  /// The start of a stream.
+  public init() {}
+
+  /// A stored stream; `history` must come from a network of the same shape.
+  public init(frames: Int, history: [String: DeviceTensor]) {
+    self.frames = frames
+    self.history = history
+  }
+}
