@@ -23,7 +23,7 @@ public final class MP4Writer: FrameSink {
     try self.init(path: path, settings: settings, encoderName: "libx264")
   }
 
-  init(path: String, settings: OutputSettings, encoderName: String) throws {
+  package init(path: String, settings: OutputSettings, encoderName: String) throws {
     try settings.validate(for: .mp4)
     self.settings = settings
     // The encoder first: without it there should be no file.

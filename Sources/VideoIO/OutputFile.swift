@@ -6,7 +6,7 @@ import Foundation
 /// A file `out.mp4` is written as `out.part.mp4` in the same folder and gets its name in `commit()`; until then whatever
 /// has the final name stays as it is. A process that is killed leaves the temporary file. Pipes, devices and standard output
 /// are written directly.
-final class OutputFile {
+package final class OutputFile {
   /// The name that the user gave; "standard output" for `-`.
   let path: String
   /// The name that the bytes have for now; `nil` if they go to their destination directly.
@@ -51,7 +51,7 @@ final class OutputFile {
   deinit { abandon() }
 
   /// `dir/out.mp4` becomes `dir/out.part.mp4`, and a name without extension gets `.part` at its end.
-  static func temporaryName(of path: String) -> String {
+  package static func temporaryName(of path: String) -> String {
     let name = path.split(separator: "/", omittingEmptySubsequences: false).last ?? ""
     guard let dot = name.lastIndex(of: "."), dot != name.startIndex else { return path + ".part" }
     return String(path[..<dot]) + ".part" + String(path[dot...])

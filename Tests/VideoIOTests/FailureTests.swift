@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import VideoIO
+import VideoIO
 
 /// What users meet when the world is against them: one clear line, and no half-written file under the final name.
 @Suite struct FailureTests {

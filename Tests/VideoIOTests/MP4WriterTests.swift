@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import VideoIO
+import VideoIO
 
 @Suite struct MP4WriterTests {
   @Test func `what is written is read back: count, rate, size, tags and pictures`() throws {

@@ -1,7 +1,7 @@
 import Tensors
 import Testing
 
-@testable import VideoIO
+import VideoIO
 
 @Suite struct FrameRateTests {
   @Test(arguments: [

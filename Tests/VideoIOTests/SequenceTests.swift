@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import VideoIO
+import VideoIO
 
 @Suite struct Y4MWriterTests {
   @Test(arguments: [(64, 48), (33, 17)])

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import VideoIO
+import VideoIO
 
 /// A folder that is removed at the end of the test.
 final class Scratch {
