@@ -1,1 +1,1 @@
-// Production: see docs/architecture.md.
+// x

@@ -36,61 +36,49 @@ public struct ModelSettings: Sendable, Equatable {
 
   /// Reads `longtake.json`; what it does not say keeps the value of Self-Forcing.
   /// - Throws: ``ModelError``, naming the file and what is wrong in it.
-  public init(json data: Data, file: String) throws {
-    let stored: Stored
-    do { stored = try JSONDecoder().decode(Stored.self, from: data) } catch {
-      throw ModelError.configuration(path: file, problem: "cannot be read: \(ModelSettings.explain(error))")
+  public init(path: String) throws {
+    let file = try ConfigurationFile(path: path)
+    func text(_ key: String) throws -> String? {
+      guard let value = file.value(key) else { return nil }
+      guard let text = value as? String else { throw file.problem("'\(key)' is \(value), wanted a text") }
+      return text
     }
-    func positive(_ value: Int?, _ key: String, _ standard: Int, least: Int = 1) throws -> Int {
-      guard let value else { return standard }
-      guard value >= least, value <= 1 << 20 else {
-        throw ModelError.configuration(path: file, problem: "'\(key)' is \(value), which is no possible number")
+    func number(_ key: String, _ standard: Double) throws -> Double {
+      guard let value = file.value(key) else { return standard }
+      guard let number = (value as? Double) ?? (value as? Int).map(Double.init) else {
+        throw file.problem("'\(key)' is \(value), wanted a number")
       }
-      return value
+      return number
     }
-    name = stored.name ?? name
-    height = try positive(stored.height, "height", height)
-    width = try positive(stored.width, "width", width)
-    framesPerSecond = try positive(stored.fps, "fps", framesPerSecond)
-    chunkFrames = try positive(stored.chunk_frames, "chunk_frames", chunkFrames)
-    windowFrames = try positive(stored.window_frames, "window_frames", windowFrames)
-    sinkFrames = try positive(stored.sink_frames, "sink_frames", sinkFrames, least: 0)
-    trainedFrames = try positive(stored.trained_frames, "trained_frames", max(trainedFrames, windowFrames))
-    if let length = stored.text_length { textLength = try positive(length, "text_length", 512) }
-    positions = stored.rope
-    steps = stored.steps
-    undistilledSteps = stored.steps_undistilled
-    distilled = stored.distilled ?? distilled
-    shift = stored.shift ?? shift
-    contextNoise = stored.context_noise ?? contextNoise
-    autoencoder = stored.vae ?? autoencoder
+    name = try text("name") ?? name
+    height = try file.positive("height", default: height)
+    width = try file.positive("width", default: width)
+    framesPerSecond = try file.positive("fps", default: framesPerSecond)
+    chunkFrames = try file.positive("chunk_frames", default: chunkFrames)
+    windowFrames = try file.positive("window_frames", default: windowFrames)
+    trainedFrames = try file.positive("trained_frames", default: max(trainedFrames, windowFrames))
+    if file.value("text_length") != nil { textLength = try file.positive("text_length") }
+    if let sink = file.value("sink_frames") {
+      guard let sink = sink as? Int, sink >= 0 else { throw file.problem("'sink_frames' is \(sink), wanted 0 or more") }
+      sinkFrames = sink
+    }
+    if let flag = file.value("distilled") {
+      guard let flag = flag as? Bool else { throw file.problem("'distilled' is \(flag), wanted true or false") }
+      distilled = flag
+    }
+    positions = try text("rope")
+    steps = try file.numbers("steps")
+    undistilledSteps = try file.numbers("steps_undistilled")
+    shift = try number("shift", shift)
+    contextNoise = try number("context_noise", contextNoise)
+    autoencoder = try text("vae") ?? autoencoder
     for (key, list) in [("steps", steps), ("steps_undistilled", undistilledSteps)] {
       if let list, list.isEmpty || !list.allSatisfy({ $0 > 0 && $0 <= 1000 }) {
-        throw ModelError.configuration(path: file, problem: "'\(key)' must be a list of timesteps in (0, 1000]")
+        throw file.problem("'\(key)' must be a list of timesteps in (0, 1000]")
       }
     }
-    guard !autoencoder.contains("/"), !autoencoder.hasPrefix(".") else {
-      throw ModelError.configuration(path: file, problem: "'vae' must name a subfolder, not '\(autoencoder)'")
-    }
-  }
-
-  // The spelling of the file.
-  private struct Stored: Decodable {
-    var name, rope, vae: String?
-    var height, width, fps, chunk_frames, window_frames, sink_frames, trained_frames, text_length: Int?
-    var steps, steps_undistilled: [Double]?
-    var shift, context_noise: Double?
-    var distilled: Bool?
-  }
-
-  private static func explain(_ error: any Error) -> String {
-    guard let error = error as? DecodingError else { return "\(error)" }
-    switch error {
-    case .typeMismatch(_, let context), .valueNotFound(_, let context), .keyNotFound(_, let context),
-      .dataCorrupted(let context):
-      let key = context.codingPath.map(\.stringValue).joined(separator: ".")
-      return key.isEmpty ? context.debugDescription : "'\(key)': \(context.debugDescription)"
-    @unknown default: return "\(error)"
+    guard !autoencoder.contains("/"), !autoencoder.hasPrefix("."), !autoencoder.isEmpty else {
+      throw file.problem("'vae' must name a subfolder, not '\(autoencoder)'")
     }
   }
 }

@@ -1,0 +1,57 @@
+import ArgumentParser
+import Foundation
+import Production
+
+/// `generate-video`: a prompt in, a playable video out.
+struct GenerateVideo: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "generate-video",
+    abstract: "Make a long video from a prompt, chunk by chunk, in bounded memory.",
+    discussion: """
+      A causal video transformer (Wan 2.1 layout, such as Self-Forcing) denoises a few latent frames at a time, reading a \
+      key/value memory of the frames before; each finished chunk is decoded and written at once.
+
+      EXAMPLES
+        generate-video -p "a red ball rolls over green hills" -o ball.mp4
+        generate-video -p "purple mountains" --seconds 60 --sink 3 -o long.mp4
+        generate-video -p "pink waves" -o - | ffplay -
+        generate-video plan --seconds 60
+        generate-video info weights/default
+
+      Exit status: 0 done, 1 failed while running, 2 wrong usage.
+      """,
+    version: "\(Engine.name) \(Engine.version)",
+    subcommands: [Run.self, Plan.self, Info.self], defaultSubcommand: Run.self)
+}
+
+@main
+enum Program {
+  static func main() async {
+    do {
+      var command = try GenerateVideo.parseAsRoot()
+      if var command = command as? any AsyncParsableCommand {
+        try await command.run()
+      } else {
+        try command.run()
+      }
+    } catch {
+      fail(error)
+    }
+  }
+
+  /// One line on standard error, and the exit status: 2 for usage, 1 for the rest; help and version are no failures.
+  private static func fail(_ error: any Error) -> Never {
+    let status = GenerateVideo.exitCode(for: error)
+    if status.isSuccess { GenerateVideo.exit(withError: error) }
+    if let usage = error as? UsageError {
+      Terminal.error("\(usage)")
+      exit(2)
+    }
+    if status == .validationFailure {
+      Terminal.error(GenerateVideo.message(for: error) + " (generate-video --help shows what there is)")
+      exit(2)
+    }
+    Terminal.error(error is LocalizedError || error is any CustomStringConvertible ? "\(error)" : error.localizedDescription)
+    exit(1)
+  }
+}

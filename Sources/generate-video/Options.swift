@@ -1,0 +1,150 @@
+import ArgumentParser
+import Foundation
+import Production
+import VideoIO
+
+/// Which weights.
+struct ModelOptions: ParsableArguments {
+  @Option(
+    name: [.long, .customShort("m"), .customLong("model-path"), .customLong("ckpt-dir")],
+    help: "A model folder in the diffusers layout (default: the shipped model).")
+  var model: String?
+
+  @Option(
+    name: [.long, .customLong("checkpoint-path")],
+    help: "A .safetensors file whose transformer replaces the folder's, under original or diffusers names.")
+  var checkpoint: String?
+
+  func apply(to request: inout RunRequest) {
+    request.model = model
+    request.checkpoint = checkpoint
+  }
+}
+
+/// How large and how long.
+struct SizeOptions: ParsableArguments {
+  @Option(name: [.long, .customLong("duration")], help: "Length in seconds, rounded up to 4n + 1 frames (default: 5).")
+  var seconds: Double?
+
+  @Option(
+    name: [.long, .customLong("frames"), .customLong("video-frames"), .customLong("frame-num")],
+    help: "Length in frames, 4n + 1: a latent frame is 4 frames, the first 1; a chunk of 3 is 12, the first 9.")
+  var numFrames: Int?
+
+  @Option(name: [.long, .customShort("H")], help: "Pixels, a multiple of 16 (default: the model's).")
+  var height: Int?
+
+  @Option(name: [.long, .customShort("W")], help: "Pixels, a multiple of 16 (default: the model's).")
+  var width: Int?
+
+  @Option(help: "Width and height at once, as 832x480.")
+  var size: String?
+
+  @Option(help: "Frames per second, exact: 16, 23.976 or 24000/1001 (default: the model's).")
+  var fps: String?
+
+  func apply(to request: inout RunRequest) throws {
+    (request.seconds, request.frames, request.height, request.width) = (seconds, numFrames, height, width)
+    if let size {
+      guard height == nil, width == nil else { throw UsageError("give --size, or --height and --width, not both") }
+      let sides = size.lowercased().split(whereSeparator: { $0 == "x" || $0 == "*" }).map { Int($0) }
+      guard sides.count == 2, let width = sides[0], let height = sides[1] else {
+        throw UsageError("--size \(size) is not WIDTHxHEIGHT, such as 832x480")
+      }
+      (request.width, request.height) = (width, height)
+    }
+    if let fps {
+      do { request.frameRate = try FrameRate(parsing: fps) } catch { throw UsageError("--fps: \(error)") }
+    }
+  }
+}
+
+/// Which noise levels.
+struct ScheduleOptions: ParsableArguments {
+  @Option(
+    name: [.long, .customLong("num-inference-steps"), .customLong("sample-steps")],
+    help: "Denoising steps per chunk, evenly spaced and then warped (default: the model's list).")
+  var steps: Int?
+
+  @Option(
+    name: [.long, .customLong("denoising-step-list")],
+    help: "Nominal timesteps, warped by --flow-shift, as 1000,750,500,250.")
+  var timesteps: String?
+
+  @Option(
+    name: [.long, .customLong("sample-shift")],
+    help: "Flow shift S: t = 1000 S u / (1 + (S - 1) u) (default: the model's, 5 for Self-Forcing).")
+  var flowShift: Double?
+
+  func apply(to request: inout RunRequest) throws {
+    (request.steps, request.flowShift) = (steps, flowShift)
+    if let timesteps {
+      let list = timesteps.split(separator: ",", omittingEmptySubsequences: false)
+        .map { Double($0.trimmingCharacters(in: .whitespaces)) }
+      guard list.allSatisfy({ $0 != nil }) else {
+        throw UsageError("--timesteps \(timesteps) is not a list of numbers such as 1000,750,500,250")
+      }
+      request.timesteps = list.compactMap { $0 }
+    }
+  }
+}
+
+/// What stays in memory and what is read.
+struct MemoryOptions: ParsableArguments {
+  @Option(help: "Recipe: dense (keep and read every frame) or self-forcing (a sliding window) (default: self-forcing).")
+  var sparsity: String?
+
+  @Option(help: "Which frames stay: all, window (default: the recipe's).")
+  var memory: String?
+
+  @Option(
+    name: [.long, .customLong("local-attn-size")],
+    help: "Latent frames that a chunk can see, its own included, or all (default: the model's, 21).")
+  var window: String?
+
+  @Option(name: [.long, .customLong("sink-size")], help: "Leading latent frames that always stay (default: the model's, 0).")
+  var sink: Int?
+
+  @Option(help: "Latent frames of a chunk (default: the model's, 3).")
+  var chunkFrames: Int?
+
+  @Option(
+    help: "Positions of keys: absolute (frame number) or window (rank in memory) (default: window once a run outlives the "
+      + "trained window beside a sink).")
+  var rope: String?
+
+  @Option(help: "Shape of a page, RxC or FxRxC tokens, at most 64 (default: the squarest large one that divides a frame).")
+  var tile: String?
+
+  func apply(to request: inout RunRequest) throws {
+    (request.sparsity, request.memory, request.sink) = (sparsity, memory, sink)
+    (request.chunkFrames, request.positions, request.tile) = (chunkFrames, rope, tile)
+    if let window {
+      if window == "all" {
+        request.window = .all
+      } else if let frames = Int(window) {
+        // -1 is how Self-Forcing's configurations say "everything".
+        request.window = frames == -1 ? .all : .frames(frames)
+      } else {
+        throw UsageError("--window \(window) is neither a number of latent frames nor all")
+      }
+    }
+  }
+}
+
+/// How to compute.
+struct ComputeOptions: ParsableArguments {
+  @Option(name: [.long, .customShort("t")], help: "Worker threads; any number gives the same bytes (default: physical cores).")
+  var threads: Int?
+
+  @Option(help: "Arithmetic: f32 (bf16 and int8 do not exist yet).")
+  var precision = "f32"
+
+  func apply(to request: inout RunRequest) throws {
+    request.threads = threads
+    guard let precision = RunRequest.Precision(rawValue: precision) else {
+      throw UsageError("--precision \(precision) is not known; there are f32, bf16, int8")
+    }
+    request.precision = precision
+  }
+}

@@ -1,0 +1,38 @@
+import ArgumentParser
+import Foundation
+import Production
+
+struct Plan: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Say what a run would do: chunks, memory, operations, time. Reads no weights.",
+    discussion: "Takes the flags of run. With --json, one object whose keys docs/formats.md describes.")
+
+  @Flag(help: "One JSON object on standard output.")
+  var json = false
+
+  @Flag(help: "With --json: which latent frames each latent frame reads at each step.")
+  var detail = false
+
+  @OptionGroup(title: "Model") var model: ModelOptions
+  @OptionGroup(title: "Size and length") var size: SizeOptions
+  @OptionGroup(title: "Noise levels") var schedule: ScheduleOptions
+  @OptionGroup(title: "Memory and attention") var memory: MemoryOptions
+  @OptionGroup(title: "Computation") var compute: ComputeOptions
+
+  func run() throws {
+    var request = RunRequest()
+    model.apply(to: &request)
+    try size.apply(to: &request)
+    try schedule.apply(to: &request)
+    try memory.apply(to: &request)
+    try compute.apply(to: &request)
+    let settings = try RunSettings(request)
+    let plan = try RunPlan(settings, detail: detail)
+    if json {
+      print(try Terminal.json(plan, pretty: true))
+    } else {
+      print(plan.text)
+      for note in settings.notes { print(note) }
+    }
+  }
+}

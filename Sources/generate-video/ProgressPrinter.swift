@@ -1,0 +1,85 @@
+import Foundation
+import Production
+
+/// Shows a run's events: one live line on a terminal, one line per chunk elsewhere, or JSON.
+final class ProgressPrinter {
+  enum Style { case live, lines, json, quiet }
+  private let style: Style
+  private var lineIsOpen = false
+
+  init(style: Style) { self.style = style }
+
+  /// What is about to be made.
+  func introduce(_ run: VideoRun) {
+    let s = run.settings
+    let steps = s.rollout.schedule.timesteps.count
+    Terminal.say(
+      "\(s.model.settings.name): \(s.width)x\(s.height), \(s.frames) frames at \(s.frameRate) fps in \(s.chunks) chunks of "
+        + "\(s.chunkFrames), \(steps) steps; \(s.rollout.recipe.name), \(s.rollout.recipe.memory.summary); "
+        + "\(run.threads) thread\(run.threads == 1 ? "" : "s")")
+  }
+
+  func show(_ event: RunEvent) {
+    switch (style, event) {
+    case (.json, _): printJSON(event)
+    case (_, .warning(let text)): say("warning: " + text)
+    case (.quiet, _): break
+    case (_, .note(let text)): say(text)
+    case (_, .ready(let seconds)): say(String(format: "ready after %.1f s", seconds))
+    case (.live, .chunk(let chunk)): overwrite(line(chunk))
+    case (_, .chunk(let chunk)): say(line(chunk))
+    case (_, .finished(let summary)): say(line(summary))
+    }
+  }
+
+  /// Leaves the cursor at the start of a line.
+  func end() {
+    if lineIsOpen { FileHandle.standardError.write(Data("\n".utf8)) }
+    lineIsOpen = false
+  }
+
+  private func line(_ c: ChunkReport) -> String {
+    let work = c.denoiseSeconds + c.sealSeconds + c.decodeSeconds + c.writeSeconds
+    return String(
+      format: "chunk %d/%d  %.1f s video  %.1f fps (e2e)  eta %@  rss %@  [decode %.0f%%]", c.index + 1, c.chunks,
+      c.videoSeconds, c.framesPerSecond, Format.time(c.remainingSeconds), Format.bytes(c.residentBytes),
+      100 * c.decodeSeconds / max(work, 1e-9))
+  }
+
+  private func line(_ s: RunSummary) -> String {
+    let place = s.output == "-" ? "standard output" : s.output
+    return String(
+      format: "%@: %d frames, %.2f s video in %@; %.2f fps end to end, %.2f fps denoising, first frame after %.1f s, peak %@",
+      place, s.frames, s.videoSeconds, Format.time(s.totalSeconds), s.endToEndFPS, s.denoiseFPS, s.firstFrameSeconds,
+      Format.bytes(s.peakBytes))
+  }
+
+  private func say(_ text: String) {
+    end()
+    Terminal.say(text)
+  }
+
+  private func overwrite(_ text: String) {
+    FileHandle.standardError.write(Data(("\r\u{1B}[K" + text).utf8))
+    lineIsOpen = true
+  }
+
+  private struct Line<Value: Encodable>: Encodable {
+    let event: String
+    let value: Value
+  }
+
+  private func printJSON(_ event: RunEvent) {
+    func emit(_ name: String, _ value: some Encodable) {
+      guard let text = try? Terminal.json(Line(event: name, value: value)) else { return }
+      FileHandle.standardOutput.write(Data((text + "\n").utf8))
+    }
+    switch event {
+    case .warning(let text): emit("warning", text)
+    case .note(let text): emit("note", text)
+    case .ready(let seconds): emit("ready", seconds)
+    case .chunk(let chunk): emit("chunk", chunk)
+    case .finished(let summary): emit("finished", summary)
+    }
+  }
+}
