@@ -1,6 +1,5 @@
 import Tensors
 import Testing
-
 import VideoIO
 
 @Suite struct FrameRateTests {
