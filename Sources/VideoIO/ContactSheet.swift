@@ -33,7 +33,13 @@ public struct ContactSheet: Sendable {
   public var count: Int { cells.count }
 
   /// Adds a frame in the next cell.
-  public mutating func add(_ frame: RGBFrame) { cells.append(frame.scaledDown(by: scale)) }
+  ///
+  /// - Parameter number: is written into the cell's corner.
+  public mutating func add(_ frame: RGBFrame, number: Int? = nil) {
+    var cell = frame.scaledDown(by: scale)
+    if let number { cell.stamp(number) }
+    cells.append(cell)
+  }
 
   /// The sheet. Cells have the size of the largest frame; smaller ones sit in the upper left corner.
   ///

@@ -121,7 +121,9 @@ public enum FrameSinks {
   /// - Parameter format: overrides what the name says (`-` is mp4 otherwise).
   /// - Throws: `VideoIOError`, before any frame is needed, for an unknown name, impossible settings, an unwritable place or a
   ///   missing encoder.
-  public static func open(path: String, settings: OutputSettings, format: OutputFormat? = nil) throws -> any FrameSink {
+  public static func open(path: String, settings: OutputSettings, format: OutputFormat? = nil) throws
+    -> sending any FrameSink
+  {
     let format = try format ?? OutputFormat(path: path)
     switch format {
     case .mp4: return try MP4Writer(path: path, settings: settings)

@@ -1,3 +1,4 @@
+import CLibAV
 import CPNG
 import Foundation
 
@@ -49,28 +50,41 @@ public enum PNG {
   ) throws {
     precondition(
       pixels.count == width * height * bytesPerPixel, "\(pixels.count) bytes for a picture of \(width)x\(height)")
+    let encoded = try encode(pixels, width: width, height: height, format: format, path: path)
+    let temporary = path + ".part"
+    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
+    guard descriptor >= 0 else {
+      throw VideoIOError.cannotCreate(path: path, reason: OutputFile.openingReason(temporary, errno))
+    }
+    var error = longtake_write_all(descriptor, encoded, encoded.count, -1)
+    if close(descriptor) != 0, error == 0 { error = errno }
+    if error == 0, rename(temporary, path) != 0 { error = errno }
+    if error != 0 {
+      unlink(temporary)
+      throw VideoIOError.writeFailed(path: path, reason: reason(errno: error))
+    }
+  }
+
+  /// The bytes of a file. It is written by hand, since libpng's own function keeps the cause of a failure to itself.
+  private static func encode(
+    _ pixels: [UInt8], width: Int, height: Int, format: UInt32, path: String
+  ) throws -> [UInt8] {
     var image = png_image()
     image.version = 1
     image.width = UInt32(width)
     image.height = UInt32(height)
     image.format = format
     defer { png_image_free(&image) }
-    let temporary = path + ".part"
-    // libpng opens the file itself and reports no cause, so the errno of opening is asked for first.
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else {
-      throw VideoIOError.cannotCreate(path: path, reason: OutputFile.openingReason(temporary, errno))
+    // What deflate can need at most for the rows and their filter bytes, and the chunks around.
+    let rows = pixels.count + height
+    var capacity = rows + rows / 8 + rows / 64 + rows / 1024 + 4096
+    var status: Int32 = 0
+    let bytes = [UInt8](unsafeUninitializedCapacity: capacity) { out, count in
+      status = png_image_write_to_memory(&image, out.baseAddress, &capacity, 0, pixels, 0, nil)
+      count = status != 0 ? min(capacity, out.count) : 0
     }
-    close(descriptor)
-    guard png_image_write_to_file(&image, temporary, 0, pixels, 0, nil) != 0 else {
-      unlink(temporary)
-      throw VideoIOError.writeFailed(path: path, reason: message(of: image))
-    }
-    if rename(temporary, path) != 0 {
-      let error = VideoIOError.cannotCreate(path: path, reason: reason(errno: errno))
-      unlink(temporary)
-      throw error
-    }
+    if status == 0 { throw VideoIOError.writeFailed(path: path, reason: message(of: image)) }
+    return bytes
   }
 
   private static func message(of image: png_image) -> String {

@@ -49,7 +49,7 @@ public enum VideoIOError: Error, Equatable, Sendable, CustomStringConvertible, L
 }
 
 /// The words of an `errno`, with advice where there is some.
-func reason(errno code: Int32) -> String {
+package func reason(errno code: Int32) -> String {
   let words = String(cString: strerror(code)).lowercased()
   switch code {
   case ENOSPC: return "\(words); free some space or write elsewhere"

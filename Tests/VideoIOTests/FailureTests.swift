@@ -1,6 +1,5 @@
 import Foundation
 import Testing
-
 import VideoIO
 
 /// What users meet when the world is against them: one clear line, and no half-written file under the final name.

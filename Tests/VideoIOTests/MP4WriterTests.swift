@@ -1,6 +1,5 @@
 import Foundation
 import Testing
-
 import VideoIO
 
 @Suite struct MP4WriterTests {

@@ -1,6 +1,5 @@
 import Tensors
 import Testing
-
 import VideoIO
 
 @Suite struct FrameRateTests {
@@ -74,6 +73,20 @@ import VideoIO
     #expect(picture.width == 48 && picture.height == 12)
   }
 
+  @Test func `a number is stamped into the corner and fits any frame`() {
+    var frame = RGBFrame(width: 40, height: 30, red: 100, green: 100, blue: 100)
+    frame.stamp(17)
+    let dots = (0..<7).map { y in
+      String((0..<9).map { x in frame[y * 2, x * 2].red == 240 ? "#" : frame[y * 2, x * 2].red == 0 ? "." : "?" })
+    }
+    #expect(
+      dots == [".........", "..#..###.", ".##....#.", "..#...#..", "..#...#..", ".###..#..", "........."], "\(dots)")
+    #expect(frame[14, 0].red == 100 && frame[0, 18].red == 100)
+    var tiny = RGBFrame(width: 3, height: 2, red: 100, green: 100, blue: 100)
+    tiny.stamp(123_456)
+    #expect(tiny.pixels.allSatisfy { $0 == 0 })
+  }
+
   @Test func `an empty sheet and impossible settings are refused`() throws {
     let empty = try ContactSheet()
     #expect(throws: VideoIOError.self) { try empty.picture() }
@@ -81,6 +94,38 @@ import VideoIO
     #expect(throws: VideoIOError.self) { try ContactSheet(scale: 0) }
     #expect(throws: VideoIOError.self) { try ContactSheet(scale: 1.5) }
     #expect(throws: VideoIOError.self) { try ContactSheet(scale: .nan) }
+  }
+}
+
+@Suite struct FrameSelectionTests {
+  private func chosen(_ selection: FrameSelection, of count: Int = 20) -> [Int] {
+    (0..<count).filter(selection.contains)
+  }
+
+  @Test func `numbers and ranges select frames, and steps thin them out`() throws {
+    #expect(chosen(.all, of: 4) == [0, 1, 2, 3])
+    #expect(try chosen(FrameSelection(list: "7")) == [7])
+    #expect(try chosen(FrameSelection(list: "5-7,0,6-9,18-")) == [0, 5, 6, 7, 8, 9, 18, 19])
+    #expect(try chosen(FrameSelection(step: 6)) == [0, 6, 12, 18])
+    #expect(try chosen(FrameSelection(list: "3-9", step: 3)) == [3, 6, 9])
+    #expect(try chosen(FrameSelection(list: "0,10,12-15", step: 2)) == [0, 12, 14])
+    #expect(try FrameSelection(list: "5-7,0").last == 7)
+    #expect(try FrameSelection(list: "5,17-").last == nil)
+    #expect(try FrameSelection(list: "5,17-").lastNamed == 17)
+  }
+
+  @Test(arguments: ["", ",", "1,", "-3", "3-1", "1-2-3", "a", "1.5", "1 2", "99999999999999999999", "-"])
+  func `what is no list is refused`(list: String) {
+    #expect(throws: VideoIOError.self) { try FrameSelection(list: list) }
+  }
+
+  @Test func `a spread selection has the wanted number of frames and both ends`() {
+    for (wanted, count) in [(24, 81), (24, 24), (24, 25), (2, 9), (5, 1000), (24, 3), (1, 9)] {
+      let numbers = chosen(.spread(wanted, over: count), of: count)
+      #expect(numbers.count == min(wanted, count), "\(wanted) of \(count): \(numbers)")
+      #expect(numbers.first == 0)
+      if wanted > 1 { #expect(numbers.last == count - 1) }
+    }
   }
 }
 

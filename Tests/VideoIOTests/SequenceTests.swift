@@ -1,6 +1,5 @@
 import Foundation
 import Testing
-
 import VideoIO
 
 @Suite struct Y4MWriterTests {
@@ -53,6 +52,18 @@ import VideoIO
     #expect(try scratch.names() == ["a.png"])
   }
 
+  @Test func `noise, which does not shrink, has room in the file`() throws {
+    let scratch = try Scratch()
+    var generator = SystemRandomNumberGenerator()
+    for size in [1, 2, 3, 100, 301] {
+      let noise = RGBFrame(
+        width: size, height: size,
+        pixels: (0..<size * size * 3).map { _ in UInt8.random(in: 0...255, using: &generator) })
+      try PNG.write(noise, to: scratch.file("a.png"))
+      #expect(try PNG.read(scratch.file("a.png")) == noise)
+    }
+  }
+
   @Test func `broken and missing files are refused`() throws {
     let scratch = try Scratch()
     try PNG.write(movingFrames(0..<1)[0], to: scratch.file("a.png"))
@@ -67,8 +78,11 @@ import VideoIO
   @Test func `a full disk is named and leaves nothing`() throws {
     let scratch = try Scratch()
     try FileManager.default.createSymbolicLink(atPath: scratch.file("a.png.part"), withDestinationPath: "/dev/full")
-    #expect(throws: VideoIOError.self) { try PNG.write(movingFrames(0..<1)[0], to: scratch.file("a.png")) }
-    #expect(!scratch.exists("a.png"))
+    let path = scratch.file("a.png")
+    #expect(throws: VideoIOError.writeFailed(path: path, reason: reason(errno: ENOSPC))) {
+      try PNG.write(movingFrames(0..<1)[0], to: path)
+    }
+    #expect(try scratch.names() == [])
   }
 }
 

@@ -1,6 +1,5 @@
 import Foundation
 import Testing
-
 import VideoIO
 
 /// A folder that is removed at the end of the test.
