@@ -15,13 +15,13 @@ struct UMT5EncoderTests {
     let configuration = try fixture.configuration(UMT5Configuration.init(path:))
     let weights = try fixture.weights()
     #expect((weights.tensors["token_embedding.weight"] != nil) == (name == "umt5-b"), "the fixtures' schemes differ")
-    for keeps in [true, false] {
-      let encoder = try UMT5Encoder(configuration, weights: weights, on: backend, keepsWeights: keeps)
-      for length in [1, 7, 150] {
-        let ids = try fixture.tensor("ids.\(length)").integers().map(Int32.init)
-        let rows = backend.download(try encoder.encode(ids: ids))
-        expectParity(rows, try fixture.tensor("rows.\(length)"), "UMT5 \(name), \(length) tokens", on: kind)
-      }
+    let keeping = try UMT5Encoder(configuration, weights: weights, on: backend)
+    let dropping = try UMT5Encoder(configuration, weights: weights, on: backend, keepsWeights: false)
+    for length in [1, 7, 150] {
+      let ids = try fixture.tensor("ids.\(length)").integers().map(Int32.init)
+      let rows = backend.download(try keeping.encode(ids: ids))
+      expectParity(rows, try fixture.tensor("rows.\(length)"), "UMT5EncoderModel \(name), \(length) tokens", on: kind)
+      #expect(backend.download(try dropping.encode(ids: ids)).floats() == rows.floats())
     }
   }
 
@@ -34,7 +34,7 @@ struct UMT5EncoderTests {
     let reference = try Fixture.shipped("reference.safetensors")
     let ids = try reference.tensor("token_ids").integers().map(Int32.init)
     let rows = backend.download(try encoder.encode(ids: ids))
-    expectParity(rows, try reference.tensor("text_rows"), "UMT5 shipped", on: kind)
+    expectParity(rows, try reference.tensor("text_rows"), "UMT5EncoderModel shipped", on: kind)
   }
 
   @Test("sorts distances into the buckets of UMT5")

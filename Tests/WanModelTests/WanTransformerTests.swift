@@ -1,115 +1,87 @@
 import Compute
-import Foundation
 import SparseAttention
 import Tensors
 import Testing
 import WanModel
 
-/// Parity with `diffusers.WanTransformer3DModel` and with a block-causal brute force.
-@Suite struct WanTransformerTests {
-  private static func configuration(_ fixture: Fixture) throws -> TransformerConfiguration {
-    try fixture.configuration { try TransformerConfiguration(path: $0) }
-  }
-
-  /// A whole clip in one pass.
-  private static func whole(
-    _ transformer: WanTransformer, _ fixture: Fixture, tile: PageTile?, on backend: any Backend
+@Suite("The Wan transformer")
+struct WanTransformerTests {
+  // A memory and layout for a run of `frames` latent frames in chunks of `chunk`.
+  private func run(
+    _ model: WanTransformer, input: DeviceTensor, times: [Float], chunk: Int, tile: PageTile? = nil,
+    text: Tensor, on backend: any Backend
   ) throws -> Tensor {
-    let (input, time) = (try fixture.tensor("input"), try fixture.tensor("time").floats()[0])
-    let (frames, c) = (input.shape[0], transformer.configuration)
+    let c = model.configuration
+    let frames = input.shape[0]
     let geometry = try PageGeometry(rows: input.shape[2] / 2, columns: input.shape[3] / 2, tile: tile)
     let memory = try KVMemory(
-      recipe: .dense(), geometry: geometry, layers: 1, heads: c.heads, headDim: c.headDim, chunkFrames: frames,
+      recipe: .dense(), geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim, chunkFrames: chunk,
       totalFrames: frames, on: backend)
-    memory.begin(frames: frames)
-    let flow = transformer.forward(
-      backend.upload(input), timesteps: Array(repeating: time, count: frames),
-      text: transformer.context(text: backend.upload(try fixture.tensor("text"))),
-      layout: transformer.layout(geometry: geometry, frames: frames), memory: memory)
-    return backend.download(try #require(flow))
+    let layout = model.layout(geometry: geometry, frames: chunk)
+    let context = model.context(text: backend.upload(text))
+    let parts = try stride(from: 0, to: frames, by: chunk).map { first in
+      memory.begin(frames: chunk)
+      defer { memory.seal() }
+      return try #require(
+        model.forward(
+          backend.slice(input, first..<first + chunk), timesteps: Array(times[first..<first + chunk]), text: context,
+          layout: layout, memory: memory))
+    }
+    return backend.download(backend.concatenate(parts))
   }
 
-  @Test(arguments: ["transformer-head128", "transformer-small"], TestBackend.allCases)
-  func `a whole clip agrees with diffusers`(name: String, kind: TestBackend) throws {
+  @Test(
+    "agrees with diffusers.WanTransformer3DModel on a whole clip, whatever the tile",
+    arguments: ["transformer-head128", "transformer-small"], TestBackend.allCases)
+  func agreesWithDiffusers(name: String, kind: TestBackend) throws {
     let fixture = try Fixture(name)
     let backend = kind.make()
-    let transformer = try WanTransformer(Self.configuration(fixture), weights: fixture.weights(), on: backend)
-    for tile in [nil, PageTile(rows: 1, columns: 1)] {
-      let found = try Self.whole(transformer, fixture, tile: tile, on: backend)
-      expectParity(found, try fixture.tensor("output"), name, on: kind)
+    let model = try WanTransformer(
+      fixture.configuration(TransformerConfiguration.init(path:)), weights: fixture.weights(), on: backend)
+    let input = try fixture.tensor("input")
+    let frames = input.shape[0]
+    let time = try fixture.tensor("time").floats()[0]
+    for tile in [nil, PageTile(rows: 1, columns: 1), PageTile(frames: frames, rows: 1, columns: input.shape[3] / 2)] {
+      let found = try run(
+        model, input: backend.upload(input), times: Array(repeating: time, count: frames), chunk: frames,
+        tile: tile, text: fixture.tensor("text"), on: backend)
+      expectParity(
+        found, try fixture.tensor("output"), "WanTransformer3DModel \(name), tile \(tile?.description ?? "default")",
+        on: kind)
     }
   }
 
-  @Test func `original names under a training wrapper load to the same numbers`() throws {
+  @Test("gives the same under original names with the prefixes of training", arguments: TestBackend.allCases)
+  func originalNames(kind: TestBackend) throws {
     let fixture = try Fixture("transformer-small")
-    let backend = CPUBackend(threads: 1)
-    let wrapped = try TensorArchive(
-      url: Fixture.repository.appending(path: "Tests/Fixtures/transformer-small-original.safetensors"))
-    let c = try Self.configuration(fixture)
-    let a = try WanTransformer(c, weights: fixture.weights(), on: backend)
-    let b = try WanTransformer(c, weights: wrapped, on: backend)
-    #expect(
-      try Self.whole(a, fixture, tile: nil, on: backend).floats() == Self.whole(b, fixture, tile: nil, on: backend).floats())
-  }
-
-  @Test(arguments: ["step", "mixed"])
-  func `chunk after chunk over the paged memory agrees with full block-causal attention`(times: String) throws {
-    let weights = try Fixture("transformer-head128")
-    let fixture = try Fixture("transformer-head128-causal")
-    let backend = CPUBackend(threads: 2)
-    let c = try Self.configuration(weights)
-    let transformer = try WanTransformer(c, weights: weights.weights(), on: backend)
+    let backend = kind.make()
+    let configuration = try fixture.configuration(TransformerConfiguration.init(path:))
     let input = backend.upload(try fixture.tensor("input"))
-    let timesteps = try fixture.tensor(times + ".times").floats()
-    let geometry = try PageGeometry(rows: input.shape[2] / 2, columns: input.shape[3] / 2)
-    let text = transformer.context(text: backend.upload(try fixture.tensor("text")))
-    let layout = transformer.layout(geometry: geometry, frames: 3)
-    for recipe in [SparsityRecipe.dense(), .selfForcing(window: 6), .selfForcing(window: 6, positions: .window)] {
-      let memory = try KVMemory(
-        recipe: recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim, chunkFrames: 3,
-        totalFrames: 6, on: backend)
-      var flows: [DeviceTensor] = []
-      for chunk in 0..<2 {
-        memory.begin(frames: 3)
-        // A first pass with other numbers, as the noisy passes before the clean one: it must leave no trace.
-        let part = backend.slice(input, 3 * chunk..<3 * chunk + 3)
-        _ = transformer.forward(
-          backend.activate(part, .silu), timesteps: [1000, 1000, 1000], text: text, layout: layout, memory: memory)
-        let flow = transformer.forward(
-          part, timesteps: Array(timesteps[3 * chunk..<3 * chunk + 3]), text: text, layout: layout, memory: memory)
-        flows.append(try #require(flow))
-        memory.seal()
-      }
-      let found = backend.download(backend.concatenate(flows))
-      expectParity(found, try fixture.tensor(times + ".output"), "block-causal, \(times), \(recipe.name)", on: .cpu)
-    }
-  }
-
-  @Test func `a prompt that fills the context has no padding row and still agrees with its padded self`() throws {
-    let fixture = try Fixture("transformer-small")
-    let backend = CPUBackend(threads: 1)
-    let transformer = try WanTransformer(Self.configuration(fixture), weights: fixture.weights(), on: backend)
+    let frames = input.shape[0]
+    let times = Array(repeating: try fixture.tensor("time").floats()[0], count: frames)
     let text = try fixture.tensor("text")
-    let zeros = [Float](repeating: 0, count: (512 - text.shape[0]) * text.shape[1])
-    let full = Tensor(text.floats() + zeros, shape: [512, text.shape[1]])
-    let geometry = try PageGeometry(rows: 2, columns: 2)
-    var results: [Tensor] = []
-    for rows in [text, full] {
-      let memory = try KVMemory(
-        recipe: .dense(), geometry: geometry, layers: 1, heads: transformer.configuration.heads,
-        headDim: transformer.configuration.headDim, chunkFrames: 1, totalFrames: 1, on: backend)
-      memory.begin(frames: 1)
-      let x = Tensor((0..<16 * 16).map { Float($0 % 7) / 3 - 1 }, shape: [1, 16, 4, 4])
-      let flow = transformer.forward(
-        backend.upload(x), timesteps: [500], text: transformer.context(text: backend.upload(rows)),
-        layout: transformer.layout(geometry: geometry, frames: 1), memory: memory)
-      results.append(backend.download(try #require(flow)))
+    let checkpoints: [any WeightSource] = try [
+      fixture.weights(), Fixture("transformer-small-original").checkpoint(),
+    ]
+    let outputs = try checkpoints.map { weights in
+      let model = try WanTransformer(configuration, weights: weights, on: backend)
+      return try run(model, input: input, times: times, chunk: frames, text: text, on: backend).floats()
     }
-    expectParity(results[0], results[1], "one weighted row for all padding", on: .cpu)
+    #expect(outputs[0] == outputs[1])
   }
 
-  @Test func `the published sizes have the published parameter counts`() {
-    #expect(TransformerConfiguration.wan1B.parameters == 1_418_996_800)
-    #expect(TransformerConfiguration.wan14B.parameters == 14_288_491_584)
+  @Test(
+    "chunk by chunk with pages equals block-causal attention without a memory, with a time per frame",
+    arguments: ["step", "mixed"], TestBackend.allCases)
+  func agreesWithBlockCausal(times: String, kind: TestBackend) throws {
+    let fixture = try Fixture("transformer-head128-causal")
+    let backend = kind.make()
+    let model = try WanTransformer(
+      fixture.configuration(TransformerConfiguration.init(path:)), weights: Fixture("transformer-head128").weights(),
+      on: backend)
+    let found = try run(
+      model, input: backend.upload(fixture.tensor("input")),
+      times: fixture.tensor("\(times).times").floats(), chunk: 3, text: fixture.tensor("text"), on: backend)
+    expectParity(found, try fixture.tensor("\(times).output"), "WanTransformer3DModel causal, \(times)", on: kind)
   }
 }

@@ -28,6 +28,9 @@ struct Fixture {
     return WeightDictionary(Dictionary(uniqueKeysWithValues: named), label: name)
   }
 
+  /// The file itself, where it stands for a checkpoint.
+  func checkpoint() -> any WeightSource { archive }
+
   /// What the metadata says.
   func metadata(_ key: String) throws -> String { try #require(archive.metadata[key]) }
 
