@@ -143,6 +143,23 @@ public struct ModelFolder: Sendable {
     return decoder
   }
 
+  /// Compares weights with what the configurations ask for; headers are enough. Each throws
+  /// ``ModelError/weights(module:label:missing:extra:misshapen:)``.
+  public func checkTransformer(_ source: any WeightSource) throws { _ = try transformer.weightTable.check(source) }
+
+  public func checkTextEncoder(_ source: any WeightSource) throws {
+    _ = try UMT5Configuration(path: textEncoderPath + "/config.json").weightTable.check(source)
+  }
+
+  public func checkAutoencoder(_ source: any WeightSource) throws {
+    let file = autoencoderPath + "/config.json"
+    switch autoencoder {
+    case .wan: _ = try WanVAEConfiguration(path: file).weightTable.check(source)
+    case .tiny: _ = try TinyVAEConfiguration(path: file, shapesOf: source).weightTable.check(source)
+    case nil: break
+    }
+  }
+
   /// The folder of the shipped model: `weights/default` in the working folder or above the program, or what
   /// `LONGTAKE_MODEL` says; nil if there is none.
   public static func shipped(program: String = CommandLine.arguments.first ?? "") -> String? {

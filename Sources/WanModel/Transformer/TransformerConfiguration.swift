@@ -34,9 +34,6 @@ public struct TransformerConfiguration: Sendable, Equatable {
   /// Wan 2.1 T2V 14B: also Krea realtime.
   public static let wan14B = TransformerConfiguration(layers: 40, heads: 40, feedForward: 13824)
 
-  /// Parameters of the transformer.
-  public var parameters: Int { TransformerNames.shapes(self).values.reduce(0) { $0 + $1.reduce(1, *) } }
-
   /// Reads `config.json` of diffusers or of the original repositories.
   /// - Throws: ``ModelError/configuration(path:problem:)``.
   public init(path: String) throws {

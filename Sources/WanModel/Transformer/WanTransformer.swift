@@ -23,11 +23,7 @@ public final class WanTransformer: Sendable {
   /// Takes over the weights, under original or diffusers names, with any of the usual prefixes.
   /// - Throws: ``ModelError/weights(module:label:missing:extra:misshapen:)``, or what reading a tensor throws.
   public init(_ configuration: TransformerConfiguration, weights source: any WeightSource, on backend: any Backend) throws {
-    let diffusers = TransformerNames.areDiffusers(source.names)
-    let weights = try CheckedWeights(
-      source, module: "a Wan transformer of \(configuration.layers) layers and \(configuration.heads) heads",
-      expected: TransformerNames.shapes(configuration)
-    ) { TransformerNames.original($0, diffusers: diffusers) }
+    let weights = try configuration.weightTable.check(source)
     self.configuration = configuration
     self.backend = backend
     func linear(_ name: String) throws -> LinearWeight {

@@ -26,7 +26,7 @@ public enum ModelError: Error, CustomStringConvertible {
 
 /// The weights of one module, checked as a whole before the first is used.
 ///
-/// Stored names are turned into the module's own names first; see ``TransformerNames`` and its relatives.
+/// Stored names are turned into the module's own names first; see ``WeightTable``.
 struct CheckedWeights {
   private let source: any WeightSource
   private let stored: [String: String]

@@ -21,6 +21,10 @@ public struct WeightTable: Sendable {
   public private(set) var entries: [Entry] = []
   /// Converted names that may be there and mean nothing here.
   var ignored: Set<String> = []
+  /// Wrappers that training and repacking leave in front of names; the first that fits is dropped.
+  var prefixes: [String] = []
+  /// Wrappers inside names, dropped wherever they stand.
+  var infixes: [String] = []
 
   init(module: String) { self.module = module }
 
@@ -46,7 +50,8 @@ public struct WeightTable: Sendable {
   func check(_ source: any WeightSource) throws -> CheckedWeights {
     let known = Dictionary(entries.map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
     let converted = Dictionary(entries.map { ($0.converted, $0.name) }, uniquingKeysWith: { first, _ in first })
-    let isConverted = source.names.count { converted[$0] != nil } > source.names.count { known[$0] != nil }
+    let names = source.names.map(stripped)
+    let isConverted = names.count { converted[$0] != nil } > names.count { known[$0] != nil }
     var expected = known.mapValues(\.shape)
     for entry in entries where entry.keepsLastRows {
       guard let found = source.shape(of: isConverted ? entry.converted : entry.name) else { continue }
@@ -54,6 +59,7 @@ public struct WeightTable: Sendable {
     }
     do {
       return try CheckedWeights(source, module: module, expected: expected) { stored in
+        let stored = stripped(stored)
         guard isConverted else { return stored }
         return ignored.contains(stored) ? nil : converted[stored] ?? stored
       }
@@ -65,5 +71,11 @@ public struct WeightTable: Sendable {
       }
       throw ModelError.weights(module: module, label: label, missing: ofFile, extra: extra, misshapen: misshapen)
     }
+  }
+  /// A stored name without wrappers.
+  private func stripped(_ name: String) -> String {
+    var rest = name[...]
+    if let prefix = prefixes.first(where: { name.hasPrefix($0) }) { rest = rest.dropFirst(prefix.count) }
+    return infixes.reduce(String(rest)) { $0.replacing($1, with: "") }
   }
 }

@@ -1,0 +1,67 @@
+import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#endif
+
+/// What this machine and this process are.
+public enum Host {
+  /// Cores that this process may use, two hardware threads of one core counted once.
+  public static let physicalCores: Int = {
+    var set = cpu_set_t()
+    let allowed = sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set) == 0
+      ? withUnsafeBytes(of: set) { $0.reduce(0) { $0 + $1.nonzeroBitCount } } : ProcessInfo.processInfo.activeProcessorCount
+    var cores = Set<String>()
+    var package = ""
+    for line in lines("/proc/cpuinfo") {
+      let parts = line.split(separator: ":", maxSplits: 1).map { $0.trimmingCharacters(in: .whitespaces) }
+      guard parts.count == 2 else { continue }
+      if parts[0] == "physical id" { package = parts[1] }
+      if parts[0] == "core id" { cores.insert("\(package).\(parts[1])") }
+    }
+    return max(1, cores.isEmpty ? allowed : min(allowed, cores.count))
+  }()
+
+  /// The processor's name.
+  public static var processor: String {
+    for line in lines("/proc/cpuinfo") where line.hasPrefix("model name") {
+      if let name = line.split(separator: ":", maxSplits: 1).last { return name.trimmingCharacters(in: .whitespaces) }
+    }
+    return "unknown"
+  }
+
+  /// Resident memory of this process in bytes, now and at its highest.
+  public static var memory: (resident: Int, peak: Int) {
+    func value(_ key: String) -> Int {
+      for line in lines("/proc/self/status") where line.hasPrefix(key + ":") {
+        return (Int(line.filter(\.isNumber)) ?? 0) * 1024
+      }
+      return 0
+    }
+    return (value("VmRSS"), value("VmHWM"))
+  }
+
+  /// Seconds since this process began, program load included.
+  public static var processSeconds: Double {
+    guard let uptime = lines("/proc/uptime").first?.split(separator: " ").first.flatMap({ Double($0) }),
+      let stat = lines("/proc/self/stat").first, let name = stat.lastIndex(of: ")")
+    else { return 0 }
+    let fields = stat[stat.index(after: name)...].split(separator: " ")
+    // Field 22 of proc(5), the third after the name being field 3.
+    guard fields.count > 19, let ticks = Double(fields[19]) else { return 0 }
+    return max(0, uptime - ticks / Double(sysconf(Int32(_SC_CLK_TCK))))
+  }
+
+  private static func lines(_ path: String) -> [String] {
+    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return [] }
+    return text.split(separator: "\n").map(String.init)
+  }
+}
+
+/// This program.
+public enum Engine {
+  public static let name = "longtake"
+  public static let version = "0.1.0"
+}

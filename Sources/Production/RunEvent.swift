@@ -1,0 +1,58 @@
+/// What a run tells while it goes.
+public enum RunEvent: Sendable {
+  /// Something that a user should know; the run goes on.
+  case warning(String)
+  /// How the run was understood: one line.
+  case note(String)
+  /// Everything is loaded; seconds since the process began.
+  case ready(seconds: Double)
+  case chunk(ChunkReport)
+  case finished(RunSummary)
+}
+
+/// One finished chunk: denoised, decoded and written.
+public struct ChunkReport: Encodable, Sendable {
+  public let index: Int
+  public let chunks: Int
+  /// Video frames written so far, and all.
+  public let frames: Int
+  public let totalFrames: Int
+  /// Seconds of video written so far.
+  public let videoSeconds: Double
+  public let visibleFrames: Int
+  /// Share of the pages in memory that were read.
+  public let density: Double
+  /// Seconds spent on this chunk.
+  public let denoiseSeconds: Double
+  public let sealSeconds: Double
+  public let decodeSeconds: Double
+  public let writeSeconds: Double
+  /// Frames written per second since the process began.
+  public let framesPerSecond: Double
+  /// Estimated seconds to the end.
+  public let remainingSeconds: Double
+  public let kvBytes: Int
+  public let residentBytes: Int
+}
+
+/// What a whole run took.
+public struct RunSummary: Encodable, Sendable {
+  /// Where the video is; `-` for standard output.
+  public let output: String
+  public let frames: Int
+  public let videoSeconds: Double
+  /// Seconds from the start of the process to the finished file.
+  public let totalSeconds: Double
+  /// Seconds from the start of the process to the first frame in the file.
+  public let firstFrameSeconds: Double
+  public let loadSeconds: Double
+  public let denoiseSeconds: Double
+  public let decodeSeconds: Double
+  public let writeSeconds: Double
+  /// Frames over the seconds from process start to finished file.
+  public let endToEndFPS: Double
+  /// Frames over the seconds of denoising and clean passes alone.
+  public let denoiseFPS: Double
+  public let kvBytes: Int
+  public let peakBytes: Int
+}

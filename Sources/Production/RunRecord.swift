@@ -1,0 +1,78 @@
+import Foundation
+import Tensors
+
+/// Everything needed to repeat a run, as JSON beside the video (or `manifest.json` in the run directory).
+struct RunRecord: Encodable {
+  struct Settings: Encodable {
+    let prompt: String
+    let seed: UInt64
+    let rng: String
+    let height, width, frames, chunkFrames: Int
+    let fps: String
+    let timesteps: [Double]
+    let recipe, memory, positions, tile: String
+    let precision: String
+    let threads: Int
+    let crf: Double
+    let preset: String
+  }
+  struct Weights: Encodable {
+    let part: String
+    let path: String
+    /// Of the file's size, header and samples; equal files have equal ones.
+    let fingerprint: String
+  }
+  struct Machine: Encodable {
+    let processor: String
+    let backend: String
+    let system: String
+  }
+
+  let engine: String
+  let version: String
+  let created: String
+  let arguments: [String]
+  let settings: Settings
+  let model: String
+  let weights: [Weights]
+  let machine: Machine
+  /// Prompt tokens given to the text encoder, and what was cut of the prompt.
+  let promptTokens: Int
+  let promptCut: String?
+  var summary: RunSummary?
+
+  init(_ settings: RunSettings, threads: Int, backend: String, promptTokens: Int, promptCut: String?, geometryTile: String) throws {
+    engine = Engine.name
+    version = Engine.version
+    created = ISO8601DateFormatter().string(from: Date())
+    arguments = CommandLine.arguments
+    let (request, rollout) = (settings.request, settings.rollout)
+    self.settings = Settings(
+      prompt: request.prompt, seed: request.seed, rng: request.rng.rawValue, height: settings.height,
+      width: settings.width, frames: settings.frames, chunkFrames: settings.chunkFrames, fps: "\(settings.frameRate)",
+      timesteps: rollout.schedule.timesteps, recipe: rollout.recipe.name, memory: rollout.recipe.memory.summary,
+      positions: rollout.recipe.positions.rawValue, tile: geometryTile, precision: request.precision.rawValue,
+      threads: threads, crf: request.crf, preset: request.preset)
+    model = settings.model.path
+    let parts = [
+      ("transformer", settings.model.transformerPath), ("text_encoder", settings.model.textEncoderPath),
+      (settings.model.settings.autoencoder, settings.model.autoencoderPath),
+    ]
+    weights = try parts.map { part, path in
+      Weights(part: part, path: path, fingerprint: try TensorArchive(path: path).fingerprint)
+    }
+    let os = ProcessInfo.processInfo.operatingSystemVersionString
+    machine = Machine(processor: Host.processor, backend: backend, system: os)
+    self.promptTokens = promptTokens
+    self.promptCut = promptCut
+  }
+
+  /// Writes the record under a temporary name and renames it.
+  func write(to path: String) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    do { try encoder.encode(self).write(to: URL(fileURLWithPath: path), options: .atomic) } catch {
+      throw RunError("\(path): the run's record cannot be written: \(error.localizedDescription)")
+    }
+  }
+}

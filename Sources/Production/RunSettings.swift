@@ -1,0 +1,161 @@
+import Rollout
+import SparseAttention
+import VideoIO
+import WanModel
+
+/// A request with every default filled in and every number checked. Nothing is loaded for it.
+public struct RunSettings: Sendable {
+  public let request: RunRequest
+  public let model: ModelFolder
+  /// Pixels.
+  public let height: Int
+  public let width: Int
+  /// Frames of the video, 4 (latent frames - 1) + 1.
+  public let frames: Int
+  public let frameRate: FrameRate
+  public let rollout: RolloutSettings
+  /// Where the recipe's answers to memory and positions come from, for people.
+  public let notes: [String]
+
+  /// Latent frames of the video; the last chunk may compute more.
+  public var latentFrames: Int { (frames - 1) / 4 + 1 }
+  public var chunkFrames: Int { rollout.chunkFrames }
+  public var chunks: Int { (latentFrames + chunkFrames - 1) / chunkFrames }
+  /// Seconds of video.
+  public var seconds: Double { Double(frames) / frameRate.framesPerSecond }
+  /// Pixels per latent position; the same for both autoencoders of Wan 2.1.
+  static let pixelsPerLatent = 8
+
+  /// Fills in what the request leaves open.
+  /// - Throws: ``UsageError`` for what is impossible; `ModelError` for a model folder that cannot be used.
+  public init(_ request: RunRequest) throws {
+    guard let path = request.model ?? ModelFolder.shipped() else {
+      throw UsageError("no --model given, and the shipped model (weights/default) was not found; run inside the repository")
+    }
+    try self.init(request, model: ModelFolder(path: path, checkpoint: request.checkpoint))
+  }
+
+  init(_ request: RunRequest, model: ModelFolder) throws {
+    self.request = request
+    self.model = model
+    let defaults = model.settings
+    height = try RunSettings.grid(request.height ?? defaults.height, "height")
+    width = try RunSettings.grid(request.width ?? defaults.width, "width")
+    frameRate = try request.frameRate ?? FrameRate(defaults.framesPerSecond)
+    frames = try RunSettings.length(request, frameRate: frameRate)
+    guard request.precision == .f32 else {
+      throw UsageError("--precision \(request.precision.rawValue) does not exist yet; f32 does")
+    }
+    let chunkFrames = request.chunkFrames ?? defaults.chunkFrames
+    guard (1...1024).contains(chunkFrames) else { throw UsageError("--chunk-frames \(chunkFrames); 1 to 1024 are possible") }
+    let latentFrames = (frames - 1) / 4 + 1
+    var notes: [String] = []
+    do {
+      let recipe = try RunSettings.recipe(request, defaults, latentFrames: latentFrames, notes: &notes)
+      var rollout = RolloutSettings(
+        latentHeight: height / RunSettings.pixelsPerLatent, latentWidth: width / RunSettings.pixelsPerLatent,
+        latentFrames: latentFrames, schedule: try RunSettings.schedule(request, defaults), recipe: recipe)
+      rollout.chunkFrames = chunkFrames
+      rollout.contextTimestep = Float(defaults.contextNoise)
+      rollout.tile = try request.tile.map(RunSettings.tile)
+      _ = try rollout.geometry()
+      _ = try recipe.memory.capacity(chunkFrames: chunkFrames, total: latentFrames)
+      self.rollout = rollout
+    } catch let error as SparsityError { throw UsageError("\(error)") } catch let error as RolloutError {
+      throw UsageError("\(error)")
+    }
+    self.notes = notes
+  }
+
+  private static func grid(_ size: Int, _ side: String) throws -> Int {
+    guard size > 0 else { throw UsageError("--\(side) \(size) must be above 0") }
+    guard size <= 16384 else { throw UsageError("--\(side) \(size) is more than 16384") }
+    guard size % 16 == 0 else {
+      let below = size / 16 * 16
+      let nearest = below == 0 ? "16" : "\(below) or \(below + 16)"
+      throw UsageError("--\(side) \(size) is not a multiple of 16; the nearest are \(nearest)")
+    }
+    return size
+  }
+
+  private static func length(_ request: RunRequest, frameRate: FrameRate) throws -> Int {
+    let most = 1 << 24
+    if let frames = request.frames {
+      guard request.seconds == nil else { throw UsageError("give --seconds or --num-frames, not both") }
+      guard frames > 0, frames <= most else { throw UsageError("--num-frames \(frames); 1 to \(most) are possible") }
+      guard frames % 4 == 1 else {
+        let below = max(1, (frames - 1) / 4 * 4 + 1)
+        throw UsageError("--num-frames \(frames) is not 4n + 1; the nearest are \(below) and \(below + 4)")
+      }
+      return frames
+    }
+    let seconds = request.seconds ?? 5
+    let frames = (seconds * frameRate.framesPerSecond).rounded(.up)
+    guard seconds.isFinite, seconds > 0 else { throw UsageError("--seconds \(seconds) must be above 0") }
+    guard frames <= Double(most) else { throw UsageError("--seconds \(seconds) is more than \(most) frames") }
+    return (Int(frames) + 2) / 4 * 4 + 1
+  }
+
+  private static func schedule(_ request: RunRequest, _ defaults: ModelSettings) throws -> FlowSchedule {
+    let shift = request.flowShift ?? defaults.shift
+    if let timesteps = request.timesteps {
+      guard request.steps == nil else { throw UsageError("give --steps or --timesteps, not both") }
+      return try FlowSchedule(nominal: timesteps, shift: shift)
+    }
+    if let steps = request.steps { return try FlowSchedule(steps: steps, shift: shift) }
+    let stored = defaults.distilled ? defaults.steps : defaults.undistilledSteps ?? defaults.steps
+    guard let stored else { return try FlowSchedule(nominal: ModelSettings.nominalSteps, shift: shift) }
+    // A list of the model is warped already; another shift takes as many steps anew.
+    if request.flowShift != nil { return try FlowSchedule(steps: stored.count, shift: shift) }
+    return try FlowSchedule(timesteps: stored)
+  }
+
+  private static func recipe(
+    _ request: RunRequest, _ defaults: ModelSettings, latentFrames: Int, notes: inout [String]
+  ) throws -> SparsityRecipe {
+    let name = request.sparsity ?? "self-forcing"
+    guard SparsityRecipe.names.contains(name) else {
+      throw UsageError("--sparsity \(name) is not known; there are \(SparsityRecipe.names.joined(separator: ", "))")
+    }
+    let sink = request.sink ?? defaults.sinkFrames
+    var kind = request.memory ?? (name == "dense" && request.window == nil ? "all" : "window")
+    var window = defaults.windowFrames
+    switch request.window {
+    case .all:
+      guard request.memory != "window" else { throw UsageError("--memory window needs a number of frames, not --window all") }
+      kind = "all"
+    case .frames(let frames):
+      guard request.memory != "all" else { throw UsageError("--memory all keeps every frame; leave out --window") }
+      window = frames
+    case nil: break
+    }
+    guard sink >= 0 else { throw UsageError("--sink \(sink) must not be negative") }
+    let memory: any MemoryPolicy
+    switch kind {
+    case "all": memory = KeepAll()
+    case "window": memory = SlidingWindow(window: window, sink: sink)
+    default: throw UsageError("--memory \(kind) is not known; there are all, window")
+    }
+    var positions = PositionMode.absolute
+    if let asked = request.positions ?? defaults.positions {
+      guard let mode = PositionMode(rawValue: asked) else {
+        throw UsageError("--rope \(asked) is not known; there are absolute, window")
+      }
+      positions = mode
+    } else if kind == "window", sink > 0, latentFrames > defaults.windowFrames {
+      positions = .window
+      notes.append("positions are ranks in the window, since the run outlives the trained window beside a sink")
+    }
+    return SparsityRecipe(name: name, memory: memory, positions: positions)
+  }
+
+  private static func tile(_ text: String) throws -> PageTile {
+    let parts = text.lowercased().split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
+    let sizes = parts.compactMap { $0 }
+    guard sizes.count == parts.count, sizes.count == 2 || sizes.count == 3, sizes.allSatisfy({ $0 >= 1 && $0 <= 4096 }) else {
+      throw UsageError("--tile \(text) is not RxC or FxRxC, such as 15x4")
+    }
+    return sizes.count == 2
+      ? PageTile(rows: sizes[0], columns: sizes[1]) : PageTile(frames: sizes[0], rows: sizes[1], columns: sizes[2])
+  }
+}
