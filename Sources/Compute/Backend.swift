@@ -61,11 +61,13 @@ public protocol Backend: AnyObject, Sendable {
   /// Block-sparse attention over pages with one softmax: each tile of `queryTile` query rows reads the pages that
   /// `lists` names for it. `queries` `[rows, heads x headDim]`, normed and rotated; the result has the same shape.
   func attend(
-    _ queries: DeviceTensor, queryTile: Int, pool: any PagePool, layer: Int, lists: PageLists, scale: Float)
+    _ queries: DeviceTensor, queryTile: Int, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
+  )
     -> DeviceTensor
   /// Dense attention of queries `[n, heads x headDim]` over keys and values `[m, heads x headDim]`; never forms n x m.
   func attention(
-    queries: DeviceTensor, keys: DeviceTensor, values: DeviceTensor, heads: Int, scale: Float, bias: AttentionBias)
+    queries: DeviceTensor, keys: DeviceTensor, values: DeviceTensor, heads: Int, scale: Float, bias: AttentionBias
+  )
     -> DeviceTensor
 
   // MARK: Feature maps
@@ -75,7 +77,8 @@ public protocol Backend: AnyObject, Sendable {
   /// `(h + frames - kt) / stride.frames + 1` frames come out. Space is zero-padded by `padding`.
   func convolve(
     _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
-    padding: SpatialPadding, activation: Activation) -> DeviceTensor
+    padding: SpatialPadding, activation: Activation
+  ) -> DeviceTensor
   /// `x / max(|x|_2, 1e-12) * sqrt(C) * gamma` over the channels of each position, then SiLU if asked; gamma `[C]`.
   func channelNorm(_ x: DeviceTensor, gamma: DeviceTensor, silu: Bool) -> DeviceTensor
   /// Nearest-neighbour doubling of height and width.

@@ -86,7 +86,8 @@ extension CPUBackend {
               if let temporal {
                 (temporal + t * layout.temporalChannels).update(from: row, count: layout.temporalChannels)
               }
-              lt_rotate_pairs_f32(row, cosines + (first + t) * (dim / 2), sines + (first + t) * (dim / 2), Int32(dim / 2))
+              lt_rotate_pairs_f32(
+                row, cosines + (first + t) * (dim / 2), sines + (first + t) * (dim / 2), Int32(dim / 2))
               for d in 0..<dim { keyPage[d * pool.width + t] = row[d] }
               (valuePage + t * pool.valueStride).update(from: value + source, count: dim)
             }

@@ -15,8 +15,11 @@ public final class CPUBackend: Backend {
   public init(threads: Int) {
     openblas_set_num_threads(1)
     workers = WorkerPool(threads: threads)
-    name = "cpu f32 (\(String(cString: lt_simd_level()))), \(threads) thread\(threads == 1 ? "" : "s")"
+    name = "cpu f32 (\(CPUBackend.simdLevel)), \(threads) thread\(threads == 1 ? "" : "s")"
   }
+
+  /// The instruction set that the kernels use on this processor: `avx512`, `avx2` or `baseline`.
+  public static var simdLevel: String { String(cString: lt_simd_level()) }
 
   // MARK: Storage
 
@@ -60,7 +63,9 @@ public final class CPUBackend: Backend {
   public func upload(indices: [Int32], shape: [Int]) -> DeviceIndices {
     precondition(shape.reduce(1, *) == indices.count, "\(indices.count) indices do not have the shape \(shape)")
     let storage = memory.allocate(indices.count * 4)
-    indices.withUnsafeBytes { UnsafeMutableRawBufferPointer(start: storage.address, count: $0.count).copyMemory(from: $0) }
+    indices.withUnsafeBytes {
+      UnsafeMutableRawBufferPointer(start: storage.address, count: $0.count).copyMemory(from: $0)
+    }
     return DeviceIndices(shape: shape, storage: storage)
   }
 
@@ -81,7 +86,8 @@ public final class CPUBackend: Backend {
 
   public func prepareLinear(weight: Tensor, bias: Tensor?) -> LinearWeight {
     precondition(weight.shape.count == 2, "a linear weight is [outputs, inputs], not \(weight.shape)")
-    precondition(bias.map { $0.shape == [weight.shape[0]] } ?? true, "bias \(bias?.shape ?? []) of weight \(weight.shape)")
+    precondition(
+      bias.map { $0.shape == [weight.shape[0]] } ?? true, "bias \(bias?.shape ?? []) of weight \(weight.shape)")
     let layer = Layer(weight: host(upload(weight).storage), bias: bias.map { host(upload($0).storage) })
     return LinearWeight(inputs: weight.shape[1], outputs: weight.shape[0], storage: layer)
   }
@@ -110,7 +116,8 @@ public final class CPUBackend: Backend {
 enum ConvolutionShape {
   /// `[out, in, kt, kh, kw]` of a 2-D or 3-D weight, and its kernel.
   static func kernel(of weight: Tensor) -> (shape: [Int], kernel: (frames: Int, rows: Int, columns: Int)) {
-    let shape = weight.shape.count == 4 ? [weight.shape[0], weight.shape[1], 1, weight.shape[2], weight.shape[3]] : weight.shape
+    let shape =
+      weight.shape.count == 4 ? [weight.shape[0], weight.shape[1], 1, weight.shape[2], weight.shape[3]] : weight.shape
     precondition(shape.count == 5, "a convolution weight has 4 or 5 axes, not \(weight.shape)")
     return (shape, (shape[2], shape[3], shape[4]))
   }

@@ -170,12 +170,14 @@ extension CPUBackend {
 
   public func channelsLast(_ x: DeviceTensor) -> DeviceTensor {
     let (frames, channels, positions) = (x.shape[0], x.shape[1], x.shape[2] * x.shape[3])
-    return transpose(x, shape: [frames, x.shape[2], x.shape[3], channels], batches: frames, rows: channels, columns: positions)
+    return transpose(
+      x, shape: [frames, x.shape[2], x.shape[3], channels], batches: frames, rows: channels, columns: positions)
   }
 
   public func channelsFirst(_ x: DeviceTensor) -> DeviceTensor {
     let (frames, channels, positions) = (x.shape[0], x.shape[3], x.shape[1] * x.shape[2])
-    return transpose(x, shape: [frames, channels, x.shape[1], x.shape[2]], batches: frames, rows: positions, columns: channels)
+    return transpose(
+      x, shape: [frames, channels, x.shape[1], x.shape[2]], batches: frames, rows: positions, columns: channels)
   }
 
   private func transpose(_ x: DeviceTensor, shape: [Int], batches: Int, rows: Int, columns: Int) -> DeviceTensor {

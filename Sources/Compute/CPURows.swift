@@ -43,7 +43,8 @@ extension CPUBackend {
     let layer = layer(weight.storage)
     let (result, bias, kind) = (floats(out), layer.bias?.floats, activation.code)
     withExtendedLifetime((x, weight)) {
-      product(floats(x), rows: rows, inputs: weight.inputs, layer.weight.floats, outputs: weight.outputs, into: result) {
+      product(floats(x), rows: rows, inputs: weight.inputs, layer.weight.floats, outputs: weight.outputs, into: result)
+      {
         row, column, columns in
         lt_bias_activate_f32(result + row * weight.outputs + column, bias.map { $0 + column }, Int64(columns), kind)
       }
@@ -62,7 +63,8 @@ extension CPUBackend {
     let (result, bias, base) = (floats(out), layer.bias?.floats, floats(residual))
     let gateOf = gate.map { rowPointer($0, width: weight.outputs) }
     withExtendedLifetime((x, weight, residual, gate)) {
-      product(floats(x), rows: rows, inputs: weight.inputs, layer.weight.floats, outputs: weight.outputs, into: result) {
+      product(floats(x), rows: rows, inputs: weight.inputs, layer.weight.floats, outputs: weight.outputs, into: result)
+      {
         row, column, columns in
         let start = row * weight.outputs + column
         lt_bias_gate_add_f32(
@@ -98,7 +100,8 @@ extension CPUBackend {
 
   public func layerNorm(_ x: DeviceTensor, epsilon: Float, weight: DeviceTensor, bias: DeviceTensor) -> DeviceTensor {
     let width = x.shape.last ?? 1
-    precondition(weight.count == width && bias.count == width, "norm parameters of \(weight.count) for rows of \(width)")
+    precondition(
+      weight.count == width && bias.count == width, "norm parameters of \(weight.count) for rows of \(width)")
     let out = make(x.shape)
     let (source, result, multiply, plus) = (floats(x), floats(out), floats(weight), floats(bias))
     withExtendedLifetime((x, weight, bias)) {

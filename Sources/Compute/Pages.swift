@@ -53,7 +53,8 @@ public struct PageLists: Sendable {
   public let perTile: DeviceIndices?
 
   public init(shared: DeviceIndices, perTile: DeviceIndices? = nil) {
-    precondition(shared.shape.count == 2 && perTile?.shape.count ?? 3 == 3, "page lists are [heads, n] and [heads, tiles, m]")
+    precondition(
+      shared.shape.count == 2 && perTile?.shape.count ?? 3 == 3, "page lists are [heads, n] and [heads, tiles, m]")
     self.shared = shared
     self.perTile = perTile
   }

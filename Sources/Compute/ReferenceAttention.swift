@@ -93,7 +93,8 @@ extension ReferenceBackend {
         let pages = slots.map { pool.pages[pool.index(layer: layer, head: head, slot: $0)] }
         let start = row * heads * dim + head * dim
         let result = softmaxAverage(
-          query[start..<start + dim], keys: pages.flatMap(\.keys), values: pages.flatMap(\.values), scale: scale) { _ in 0 }
+          query[start..<start + dim], keys: pages.flatMap(\.keys), values: pages.flatMap(\.values), scale: scale
+        ) { _ in 0 }
         out.replaceSubrange(start..<start + dim, with: result)
       }
     }

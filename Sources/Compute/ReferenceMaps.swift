@@ -64,7 +64,8 @@ extension ReferenceBackend {
   public func channelsToFrames(_ x: DeviceTensor, _ n: Int) -> DeviceTensor {
     let (input, s) = (values(x), x.shape)
     let c = s[3] / n
-    return map([s[0] * n, s[1], s[2], c]) { f, y, x, i in input[((f / n * s[1] + y) * s[2] + x) * s[3] + f % n * c + i] }
+    return map([s[0] * n, s[1], s[2], c]) { f, y, x, i in input[((f / n * s[1] + y) * s[2] + x) * s[3] + f % n * c + i]
+    }
   }
 
   public func framesToChannels(_ x: DeviceTensor, _ n: Int) -> DeviceTensor {
@@ -103,7 +104,8 @@ extension ReferenceBackend {
 
   public func slice(_ x: DeviceTensor, _ range: Range<Int>) -> DeviceTensor {
     let row = x.count / max(1, x.shape[0])
-    return tensor(Array(values(x)[range.lowerBound * row..<range.upperBound * row]), [range.count] + x.shape.dropFirst())
+    return tensor(
+      Array(values(x)[range.lowerBound * row..<range.upperBound * row]), [range.count] + x.shape.dropFirst())
   }
 
   public func concatenate(_ parts: [DeviceTensor]) -> DeviceTensor {

@@ -1,3 +1,4 @@
+import Compute
 import Foundation
 
 #if canImport(Glibc)
@@ -10,9 +11,7 @@ import Foundation
 public enum Host {
   /// Cores that this process may use, two hardware threads of one core counted once.
   public static let physicalCores: Int = {
-    var set = cpu_set_t()
-    let allowed = sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set) == 0
-      ? withUnsafeBytes(of: set) { $0.reduce(0) { $0 + $1.nonzeroBitCount } } : ProcessInfo.processInfo.activeProcessorCount
+    let allowed = ProcessInfo.processInfo.activeProcessorCount
     var cores = Set<String>()
     var package = ""
     for line in lines("/proc/cpuinfo") {
@@ -23,6 +22,9 @@ public enum Host {
     }
     return max(1, cores.isEmpty ? allowed : min(allowed, cores.count))
   }()
+
+  /// The instruction set that the kernels use here.
+  public static var simd: String { CPUBackend.simdLevel }
 
   /// The processor's name.
   public static var processor: String {

@@ -50,7 +50,9 @@ public struct ModelInfo: Encodable, Sendable {
     hasSettings = model.hasSettings
     (height, width, fps) = (s.height, s.width, s.framesPerSecond)
     (layers, heads, headDim, feedForward, textWidth) = (c.layers, c.heads, c.headDim, c.feedForward, c.textWidth)
-    (chunkFrames, windowFrames, sinkFrames, trainedFrames) = (s.chunkFrames, s.windowFrames, s.sinkFrames, s.trainedFrames)
+    (chunkFrames, windowFrames, sinkFrames, trainedFrames) = (
+      s.chunkFrames, s.windowFrames, s.sinkFrames, s.trainedFrames
+    )
     distilled = s.distilled
     steps = try RunSettings(RunRequest(), model: model).rollout.schedule.timesteps
     autoencoder = model.autoencoder?.rawValue

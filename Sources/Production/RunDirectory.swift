@@ -26,7 +26,8 @@ struct RunDirectory: Sendable {
 
   /// Stores a chunk's latents `[frames, channels, h, w]` under the name `latents`.
   func write(latents: Tensor, chunk: Int) throws {
-    try SafetensorsWriter.write([("latents", latents)], metadata: ["chunk": String(chunk)], to: latentFile(chunk: chunk))
+    try SafetensorsWriter.write(
+      [("latents", latents)], metadata: ["chunk": String(chunk)], to: latentFile(chunk: chunk))
   }
 }
 

@@ -14,21 +14,21 @@ public struct RunPlan: Encodable, Sendable {
   public struct Chunk: Encodable, Sendable {
     public let index: Int
     /// Latent frames; of the last chunk those that the video keeps.
-    public let first_frame: Int
+    public let firstFrame: Int
     public let frames: Int
     /// Frames whose pages the chunk may read, its own included.
-    public let visible_frames: Int
+    public let visibleFrames: Int
     /// Share of the pages kept that a query may read.
     public let density: Double
-    public let pages_kept: Int
+    public let pagesKept: Int
     /// Pages that one query tile reads.
-    public let pages_read: Int
+    public let pagesRead: Int
     /// Floating-point operations of all passes of the chunk, a multiplication and an addition counted as two.
     public let flops: Double
   }
   public struct Read: Encodable, Sendable {
     public let step: Int
-    public let query_frame: Int
+    public let queryFrame: Int
     public let frames: [Int]
   }
 
@@ -38,28 +38,28 @@ public struct RunPlan: Encodable, Sendable {
   public let positions: String
   public let height: Int
   public let width: Int
-  public let num_frames: Int
+  public let numFrames: Int
   public let fps: String
-  public let latent_frames: Int
-  public let chunk_frames: Int
-  public let tokens_per_frame: Int
-  public let tokens_per_chunk: Int
+  public let latentFrames: Int
+  public let chunkFrames: Int
+  public let tokensPerFrame: Int
+  public let tokensPerChunk: Int
   public let tile: String
-  public let pages_per_frame: Int
+  public let pagesPerFrame: Int
   public let schedule: Schedule
   public let chunks: [Chunk]
   /// With `--detail`, for selectors whose choice does not depend on content.
   public let reads: [Read]?
   public let parameters: Int
   /// Bytes of keys and values without padding.
-  public let kv_bytes: Int
+  public let kvBytes: Int
   /// Estimated bytes of the transformer's weights in memory.
-  public let weight_bytes: Int
+  public let weightBytes: Int
   /// Estimated: weights, keys and values, activations of one pass.
-  public let peak_bytes: Int
+  public let peakBytes: Int
   public let flops: Double
   /// Estimated seconds of the denoising on this machine, from the core count and ``flopsPerCore``.
-  public let estimated_seconds: Double
+  public let estimatedSeconds: Double
 
   /// Measured float32 rate of one core in the transformer of the shipped model (docs/speed-log.md).
   static let flopsPerCore = 60e9
@@ -68,20 +68,21 @@ public struct RunPlan: Encodable, Sendable {
     let rollout = settings.rollout
     let geometry = try rollout.geometry()
     let c = settings.model.transformer
-    let (chunkFrames, total) = (rollout.chunkFrames, settings.latentFrames)
+    let total = settings.latentFrames
+    chunkFrames = rollout.chunkFrames
     let capacity = try rollout.recipe.memory.capacity(
       chunkFrames: chunkFrames, total: settings.chunks * chunkFrames)
     model = settings.model.settings.name
     recipe = rollout.recipe.name
     memory = rollout.recipe.memory.summary
     positions = rollout.recipe.positions.rawValue
-    (height, width, num_frames, fps) = (settings.height, settings.width, settings.frames, "\(settings.frameRate)")
-    latent_frames = total
-    chunk_frames = chunkFrames
-    tokens_per_frame = geometry.tokensPerFrame
-    tokens_per_chunk = geometry.tokensPerFrame * chunkFrames
+    (height, width, numFrames, fps) = (settings.height, settings.width, settings.frames, "\(settings.frameRate)")
+    latentFrames = total
+
+    tokensPerFrame = geometry.tokensPerFrame
+    tokensPerChunk = geometry.tokensPerFrame * chunkFrames
     tile = "\(geometry.tile)"
-    pages_per_frame = geometry.tilesPerFrame
+    pagesPerFrame = geometry.tilesPerFrame
     schedule = Schedule(timesteps: rollout.schedule.timesteps, sigmas: rollout.schedule.sigmas)
     let passes = rollout.schedule.timesteps.count
 
@@ -101,30 +102,32 @@ public struct RunPlan: Encodable, Sendable {
       visible.append(frames)
       planned.append(
         Chunk(
-          index: index, first_frame: first, frames: kept, visible_frames: frames.count, density: density,
-          pages_kept: pages, pages_read: pages,
+          index: index, firstFrame: first, frames: kept, visibleFrames: frames.count, density: density,
+          pagesKept: pages, pagesRead: pages,
           flops: Double(passes + (last ? 0 : 1))
             * c.flops(
-              tokens: Double(tokens_per_chunk), keys: Double((resident.count) * geometry.tile.tokens))))
-      let leaving = rollout.recipe.memory.evictions(from: resident, sealedFrames: first + chunkFrames, next: chunkFrames)
+              tokens: Double(tokensPerChunk), keys: Double((resident.count) * geometry.tile.tokens))))
+      let leaving = rollout.recipe.memory.evictions(
+        from: resident, sealedFrames: first + chunkFrames, next: chunkFrames)
       resident.removeAll { leaving.contains($0) }
     }
     chunks = planned
     if detail {
       reads = (0..<passes).flatMap { step in
-        (0..<total).map { Read(step: step, query_frame: $0, frames: visible[$0 / chunkFrames]) }
+        (0..<total).map { Read(step: step, queryFrame: $0, frames: visible[$0 / chunkFrames]) }
       }
     } else {
       reads = nil
     }
     parameters = c.parameters
-    let perToken = 2 * c.headDim + (rollout.recipe.positions == .window ? RotaryEmbedding(headDim: c.headDim).temporalChannels : 0)
-    kv_bytes = c.layers * c.heads * capacity * geometry.tokensPerFrame * perToken * 4
-    weight_bytes = parameters * 4
+    let perToken =
+      2 * c.headDim + (rollout.recipe.positions == .window ? RotaryEmbedding(headDim: c.headDim).temporalChannels : 0)
+    kvBytes = c.layers * c.heads * capacity * geometry.tokensPerFrame * perToken * 4
+    weightBytes = parameters * 4
     // Residual stream, its norms, queries, keys, values, and the feed-forward layer's hidden rows.
-    peak_bytes = weight_bytes + kv_bytes + tokens_per_chunk * (10 * c.width + c.feedForward) * 4
+    peakBytes = weightBytes + kvBytes + tokensPerChunk * (10 * c.width + c.feedForward) * 4
     flops = planned.reduce(0) { $0 + $1.flops }
-    estimated_seconds = flops / (RunPlan.flopsPerCore * Double(settings.request.threads ?? Host.physicalCores))
+    estimatedSeconds = flops / (RunPlan.flopsPerCore * Double(settings.request.threads ?? Host.physicalCores))
   }
 
   /// The latent frames that pages cover, each once, in order.

@@ -41,7 +41,9 @@ struct RunRecord: Encodable {
   let promptCut: String?
   var summary: RunSummary?
 
-  init(_ settings: RunSettings, threads: Int, backend: String, promptTokens: Int, promptCut: String?, geometryTile: String) throws {
+  init(
+    _ settings: RunSettings, threads: Int, backend: String, promptTokens: Int, promptCut: String?, geometryTile: String
+  ) throws {
     engine = Engine.name
     version = Engine.version
     created = ISO8601DateFormatter().string(from: Date())
@@ -70,6 +72,7 @@ struct RunRecord: Encodable {
   /// Writes the record under a temporary name and renames it.
   func write(to path: String) throws {
     let encoder = JSONEncoder()
+    encoder.keyEncodingStrategy = .convertToSnakeCase
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     do { try encoder.encode(self).write(to: URL(fileURLWithPath: path), options: .atomic) } catch {
       throw RunError("\(path): the run's record cannot be written: \(error.localizedDescription)")

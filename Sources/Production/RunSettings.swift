@@ -30,7 +30,8 @@ public struct RunSettings: Sendable {
   /// - Throws: ``UsageError`` for what is impossible; `ModelError` for a model folder that cannot be used.
   public init(_ request: RunRequest) throws {
     guard let path = request.model ?? ModelFolder.shipped() else {
-      throw UsageError("no --model given, and the shipped model (weights/default) was not found; run inside the repository")
+      throw UsageError(
+        "no --model given, and the shipped model (weights/default) was not found; run inside the repository")
     }
     try self.init(request, model: ModelFolder(path: path, checkpoint: request.checkpoint))
   }
@@ -47,7 +48,9 @@ public struct RunSettings: Sendable {
       throw UsageError("--precision \(request.precision.rawValue) does not exist yet; f32 does")
     }
     let chunkFrames = request.chunkFrames ?? defaults.chunkFrames
-    guard (1...1024).contains(chunkFrames) else { throw UsageError("--chunk-frames \(chunkFrames); 1 to 1024 are possible") }
+    guard (1...1024).contains(chunkFrames) else {
+      throw UsageError("--chunk-frames \(chunkFrames); 1 to 1024 are possible")
+    }
     let latentFrames = (frames - 1) / 4 + 1
     var notes: [String] = []
     do {
@@ -122,7 +125,9 @@ public struct RunSettings: Sendable {
     var window = defaults.windowFrames
     switch request.window {
     case .all:
-      guard request.memory != "window" else { throw UsageError("--memory window needs a number of frames, not --window all") }
+      guard request.memory != "window" else {
+        throw UsageError("--memory window needs a number of frames, not --window all")
+      }
       kind = "all"
     case .frames(let frames):
       guard request.memory != "all" else { throw UsageError("--memory all keeps every frame; leave out --window") }
@@ -152,7 +157,8 @@ public struct RunSettings: Sendable {
   private static func tile(_ text: String) throws -> PageTile {
     let parts = text.lowercased().split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
     let sizes = parts.compactMap { $0 }
-    guard sizes.count == parts.count, sizes.count == 2 || sizes.count == 3, sizes.allSatisfy({ $0 >= 1 && $0 <= 4096 }) else {
+    guard sizes.count == parts.count, sizes.count == 2 || sizes.count == 3, sizes.allSatisfy({ $0 >= 1 && $0 <= 4096 })
+    else {
       throw UsageError("--tile \(text) is not RxC or FxRxC, such as 15x4")
     }
     return sizes.count == 2

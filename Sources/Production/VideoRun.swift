@@ -125,12 +125,12 @@ public struct VideoRun: Sendable {
     } catch let error as VideoIOError where error.isUsage { throw UsageError("\(error)") }
   }
 
-  private func noise() throws -> any ChunkNoise {
+  private func noise() -> any ChunkNoise {
     let rollout = settings.rollout
     switch settings.request.rng {
     case .counter: return CounterNoise(seed: settings.request.seed)
     case .torch:
-      return try TorchNoise(
+      return TorchNoise(
         seed: settings.request.seed, totalFrames: settings.chunks * settings.chunkFrames,
         channels: settings.model.transformer.inputChannels, height: rollout.latentHeight, width: rollout.latentWidth)
     }
@@ -155,6 +155,16 @@ public struct VideoRun: Sendable {
   }
 }
 
+extension VideoIOError {
+  /// Whether the wish itself was impossible, whatever the machine.
+  fileprivate var isUsage: Bool {
+    switch self {
+    case .unknownFormat, .invalidSetting, .unsupportedSize: true
+    default: false
+    }
+  }
+}
+
 /// Seconds spent in each phase.
 private struct PhaseClock {
   var denoise = 0.0
@@ -163,7 +173,9 @@ private struct PhaseClock {
   private var last = (decode: 0.0, write: 0.0)
   private let clock = ContinuousClock()
 
-  mutating func measure<Result>(_ phase: WritableKeyPath<PhaseClock, Double>, _ body: () throws -> Result) rethrows -> Result {
+  mutating func measure<Result>(_ phase: WritableKeyPath<PhaseClock, Double>, _ body: () throws -> Result) rethrows
+    -> Result
+  {
     let start = clock.now
     defer { self[keyPath: phase] += (clock.now - start).seconds }
     return try body()

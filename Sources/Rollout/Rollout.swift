@@ -86,12 +86,15 @@ public actor Rollout: AsyncSequence {
     let c = transformer.configuration
     guard settings.latentHeight > 0, settings.latentWidth > 0, settings.latentHeight % 2 == 0,
       settings.latentWidth % 2 == 0
-    else { throw RolloutError.settings("latents of \(settings.latentHeight)x\(settings.latentWidth); both must be even") }
+    else {
+      throw RolloutError.settings("latents of \(settings.latentHeight)x\(settings.latentWidth); both must be even")
+    }
     guard settings.chunkFrames >= 1, settings.latentFrames ?? 1 >= 1 else {
       throw RolloutError.settings("a chunk and a video need at least one latent frame")
     }
     guard c.inputChannels == c.outputChannels else {
-      throw RolloutError.settings("a model of \(c.inputChannels) input and \(c.outputChannels) output channels needs conditioning")
+      throw RolloutError.settings(
+        "a model of \(c.inputChannels) input and \(c.outputChannels) output channels needs conditioning")
     }
     self.transformer = transformer
     self.text = text

@@ -115,7 +115,8 @@ public final class KVMemory {
     if most > 0 {
       let turns = rotation.temporal(0..<longest + geometry.tile.frames, on: backend)
       for layer in 0..<layers {
-        let rows = changes[layer].map { $0 + Array(repeating: (slot: -1, position: 0), count: most - $0.count) }.joined()
+        let rows = changes[layer].map { $0 + Array(repeating: (slot: -1, position: 0), count: most - $0.count) }
+          .joined()
         backend.repositionPages(
           in: pool, layer: layer, slots: backend.upload(indices: rows.map(\.slot), shape: [heads, most]),
           positions: backend.upload(indices: rows.map { Int32($0.position) }, shape: [heads, most]), table: turns)

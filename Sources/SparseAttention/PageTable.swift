@@ -52,7 +52,8 @@ public struct PageTable: Sendable {
   }
 
   /// Moves pages to new temporal positions and returns, per layer, which slots changed: `[head][(slot, position)]`.
-  mutating func reposition(_ position: (PageID, _ layer: Int, _ head: Int) -> Int) -> [[[(slot: Int32, position: Int)]]] {
+  mutating func reposition(_ position: (PageID, _ layer: Int, _ head: Int) -> Int) -> [[[(slot: Int32, position: Int)]]]
+  {
     (0..<layers).map { layer in
       (0..<heads).map { head in
         let i = index(layer, head)

@@ -132,7 +132,9 @@ public struct Tensor: Sendable {
       switch target {
       case .f32: values.withUnsafeBytes { memory.copyMemory(from: $0) }
       case .bf16:
-        for (i, v) in values.enumerated() { memory.storeBytes(of: BFloat16.encode(v), toByteOffset: 2 * i, as: UInt16.self) }
+        for (i, v) in values.enumerated() {
+          memory.storeBytes(of: BFloat16.encode(v), toByteOffset: 2 * i, as: UInt16.self)
+        }
       case .f16:
         for (i, v) in values.enumerated() {
           memory.storeBytes(of: Float16Bits.encode(v), toByteOffset: 2 * i, as: UInt16.self)

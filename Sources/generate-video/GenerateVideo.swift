@@ -51,7 +51,7 @@ enum Program {
       Terminal.error(GenerateVideo.message(for: error) + " (generate-video --help shows what there is)")
       exit(2)
     }
-    Terminal.error(error is LocalizedError || error is any CustomStringConvertible ? "\(error)" : error.localizedDescription)
+    Terminal.error("\(error)")
     exit(1)
   }
 }

@@ -102,18 +102,22 @@ struct MemoryOptions: ParsableArguments {
     help: "Latent frames that a chunk can see, its own included, or all (default: the model's, 21).")
   var window: String?
 
-  @Option(name: [.long, .customLong("sink-size")], help: "Leading latent frames that always stay (default: the model's, 0).")
+  @Option(
+    name: [.long, .customLong("sink-size")], help: "Leading latent frames that always stay (default: the model's, 0).")
   var sink: Int?
 
   @Option(help: "Latent frames of a chunk (default: the model's, 3).")
   var chunkFrames: Int?
 
   @Option(
-    help: "Positions of keys: absolute (frame number) or window (rank in memory) (default: window once a run outlives the "
-      + "trained window beside a sink).")
+    help: """
+      Positions of keys: absolute (frame number) or window (rank in memory) (default: window once a run outlives the \
+      trained window beside a sink).
+      """)
   var rope: String?
 
-  @Option(help: "Shape of a page, RxC or FxRxC tokens, at most 64 (default: the squarest large one that divides a frame).")
+  @Option(
+    help: "Shape of a page, RxC or FxRxC tokens, at most 64 (default: the squarest large one that divides a frame).")
   var tile: String?
 
   func apply(to request: inout RunRequest) throws {
@@ -134,7 +138,9 @@ struct MemoryOptions: ParsableArguments {
 
 /// How to compute.
 struct ComputeOptions: ParsableArguments {
-  @Option(name: [.long, .customShort("t")], help: "Worker threads; any number gives the same bytes (default: physical cores).")
+  @Option(
+    name: [.long, .customShort("t")], help: "Worker threads; any number gives the same bytes (default: physical cores)."
+  )
   var threads: Int?
 
   @Option(help: "Arithmetic: f32 (bf16 and int8 do not exist yet).")

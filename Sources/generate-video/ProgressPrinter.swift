@@ -49,7 +49,8 @@ final class ProgressPrinter {
   private func line(_ s: RunSummary) -> String {
     let place = s.output == "-" ? "standard output" : s.output
     return String(
-      format: "%@: %d frames, %.2f s video in %@; %.2f fps end to end, %.2f fps denoising, first frame after %.1f s, peak %@",
+      format:
+        "%@: %d frames, %.2f s video in %@; %.2f fps end to end, %.2f fps denoising, first frame after %.1f s, peak %@",
       place, s.frames, s.videoSeconds, Format.time(s.totalSeconds), s.endToEndFPS, s.denoiseFPS, s.firstFrameSeconds,
       Format.bytes(s.peakBytes))
   }

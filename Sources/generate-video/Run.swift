@@ -24,14 +24,18 @@ struct Run: AsyncParsableCommand {
     help: "NAME.mp4, NAME.y4m, folder/%05d.png, or - for mp4 on standard output (default: video.mp4).")
   var output: String?
 
-  @Option(help: "A folder for the latents of each chunk (on disk before their pixels are made), a manifest, and the video.")
+  @Option(
+    help: "A folder for the latents of each chunk (on disk before their pixels are made), a manifest, and the video.")
   var runDir: String?
 
-  @Option(name: [.long, .customShort("s"), .customLong("base-seed")], help: "Same seed, same video; -1 or random draws one.")
+  @Option(
+    name: [.long, .customShort("s"), .customLong("base-seed")], help: "Same seed, same video; -1 or random draws one.")
   var seed = "0"
 
   @Option(
-    help: "Noise: counter (Philox, keyed by seed, chunk and step) or torch (torch.randn on the CPU, in Self-Forcing's order).")
+    help:
+      "Noise: counter (Philox, keyed by seed, chunk and step) or torch (torch.randn on the CPU, in Self-Forcing's order)."
+  )
   var rng = "counter"
 
   @Option(help: "Constant rate factor of x264: less is better and larger.")

@@ -89,23 +89,25 @@ import Testing
     check("large logits", tolerance: 1e-4, seed: random.seed) { backend in
       [
         backend.attention(
-          queries: backend.upload(q), keys: backend.upload(k), values: backend.upload(v), heads: 1, scale: 1, bias: .none)
+          queries: backend.upload(q), keys: backend.upload(k), values: backend.upload(v), heads: 1, scale: 1,
+          bias: .none)
       ]
     }
   }
 
   @Test func `convolutions agree in space and time, with history, strides and one-sided padding`() {
     var random = RandomTensors()
-    let cases: [(map: [Int], history: Int, out: Int, kernel: [Int], stride: ConvolutionStride, padding: SpatialPadding)] = [
-      ([1, 1, 1, 1], 0, 1, [1, 1], .one, .all(0)),
-      ([3, 5, 7, 6], 0, 9, [3, 3], .one, .all(1)),
-      ([2, 6, 4, 5], 2, 7, [3, 3, 3], .one, .all(1)),
-      ([4, 6, 9, 3], 0, 4, [3, 3], ConvolutionStride(space: 2), SpatialPadding(bottom: 1, right: 1)),
-      ([4, 3, 5, 4], 1, 8, [3, 1, 1], ConvolutionStride(frames: 2), .all(0)),
-      ([1, 90, 70, 40], 0, 17, [3, 3], .one, .all(1)),
-      ([2, 9, 8, 12], 0, 5, [1, 1, 1], .one, .all(0)),
-      ([2, 8, 6, 3], 0, 4, [3, 3], ConvolutionStride(space: 2), .all(1)),
-    ]
+    let cases:
+      [(map: [Int], history: Int, out: Int, kernel: [Int], stride: ConvolutionStride, padding: SpatialPadding)] = [
+        ([1, 1, 1, 1], 0, 1, [1, 1], .one, .all(0)),
+        ([3, 5, 7, 6], 0, 9, [3, 3], .one, .all(1)),
+        ([2, 6, 4, 5], 2, 7, [3, 3, 3], .one, .all(1)),
+        ([4, 6, 9, 3], 0, 4, [3, 3], ConvolutionStride(space: 2), SpatialPadding(bottom: 1, right: 1)),
+        ([4, 3, 5, 4], 1, 8, [3, 1, 1], ConvolutionStride(frames: 2), .all(0)),
+        ([1, 90, 70, 40], 0, 17, [3, 3], .one, .all(1)),
+        ([2, 9, 8, 12], 0, 5, [1, 1, 1], .one, .all(0)),
+        ([2, 8, 6, 3], 0, 4, [3, 3], ConvolutionStride(space: 2), .all(1)),
+      ]
     for c in cases {
       let x = random.tensor(c.map)
       let history = c.history > 0 ? random.tensor([c.history] + c.map.dropFirst()) : nil
@@ -113,7 +115,8 @@ import Testing
       check("convolution \(c.map) by \(c.kernel)", seed: random.seed) { backend in
         [Activation.none, .relu].map { activation in
           backend.convolve(
-            backend.upload(x), after: history.map { backend.upload($0) }, backend.prepareConvolution(weight: w, bias: b),
+            backend.upload(x), after: history.map { backend.upload($0) },
+            backend.prepareConvolution(weight: w, bias: b),
             stride: c.stride, padding: c.padding, activation: activation)
         }
       }

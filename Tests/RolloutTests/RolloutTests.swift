@@ -10,7 +10,8 @@ import WanModel
   init() throws { model = try ShippedModel() }
 
   private func rollout(
-    threads: Int = 2, latentFrames: Int? = 9, recipe: SparsityRecipe = .selfForcing(window: 21), changedFrom: Int? = nil,
+    threads: Int = 2, latentFrames: Int? = 9, recipe: SparsityRecipe = .selfForcing(window: 21),
+    changedFrom: Int? = nil,
     tile: PageTile? = nil
   ) throws -> (Rollout, CPUBackend) {
     let backend = CPUBackend(threads: threads)
@@ -59,11 +60,14 @@ import WanModel
     #expect(chunks == 3)
   }
 
-  @Test func `page size and position mode do not change what is computed while the window holds everything`() async throws {
+  @Test func `page size and position mode do not change what is computed while the window holds everything`()
+    async throws
+  {
     let (first, backend) = try rollout()
     let wanted = try await first.latents(on: backend)
     let others: [(SparsityRecipe, PageTile?)] = [
-      (.dense(), nil), (.selfForcing(window: 21, positions: .window), nil), (.dense(), PageTile(frames: 3, rows: 5, columns: 4)),
+      (.dense(), nil), (.selfForcing(window: 21, positions: .window), nil),
+      (.dense(), PageTile(frames: 3, rows: 5, columns: 4)),
       (.dense(), PageTile(rows: 2, columns: 2)),
     ]
     for (recipe, tile) in others {

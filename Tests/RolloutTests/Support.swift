@@ -25,7 +25,9 @@ struct ShippedModel {
     let (channels, frames, plane) = (stored.shape[0], stored.shape[1], stored.shape[2] * stored.shape[3])
     let values = stored.floats()
     var out = [Float]()
-    for f in 0..<frames { for c in 0..<channels { out += values[(c * frames + f) * plane..<(c * frames + f + 1) * plane] } }
+    for f in 0..<frames {
+      for c in 0..<channels { out += values[(c * frames + f) * plane..<(c * frames + f + 1) * plane] }
+    }
     return Tensor(out, shape: [frames, channels, stored.shape[2], stored.shape[3]])
   }
 

@@ -8,7 +8,8 @@ import Testing
     _ recipe: SparsityRecipe, chunk: Int = 3, total: Int? = 30, tile: PageTile? = nil, layers: Int = 2
   ) throws -> KVMemory {
     try KVMemory(
-      recipe: recipe, geometry: try PageGeometry(rows: 2, columns: 3, tile: tile), layers: layers, heads: 2, headDim: 12,
+      recipe: recipe, geometry: try PageGeometry(rows: 2, columns: 3, tile: tile), layers: layers, heads: 2,
+      headDim: 12,
       chunkFrames: chunk, totalFrames: total, on: CPUBackend(threads: 1))
   }
 
@@ -40,7 +41,8 @@ import Testing
 
   @Test func `tiles of three frames live and leave together`() throws {
     let recipe = SparsityRecipe.selfForcing(window: 9, sink: 3)
-    let seen = Self.visible(try Self.memory(recipe, total: nil, tile: PageTile(frames: 3, rows: 2, columns: 3)), chunks: 5)
+    let seen = Self.visible(
+      try Self.memory(recipe, total: nil, tile: PageTile(frames: 3, rows: 2, columns: 3)), chunks: 5)
     #expect(seen == [[0], [0, 3], [0, 3, 6], [0, 6, 9], [0, 9, 12]])
   }
 
@@ -81,7 +83,9 @@ import Testing
     #expect(throws: SparsityError.capacity("a window of 2 frames cannot hold a chunk of 3; the least is 3")) {
       try Self.memory(.selfForcing(window: 2))
     }
-    #expect(throws: SparsityError.capacity("a window of 5 frames cannot hold a chunk of 3 beside a sink of 3; the least is 6")) {
+    #expect(
+      throws: SparsityError.capacity("a window of 5 frames cannot hold a chunk of 3 beside a sink of 3; the least is 6")
+    ) {
       try Self.memory(.selfForcing(window: 5, sink: 3))
     }
     #expect(throws: SparsityError.self) { try Self.memory(.selfForcing(window: 5, sink: -1)) }

@@ -17,7 +17,9 @@ import Testing
     #expect(tile == PageTile(rows: tileRows, columns: tileColumns))
   }
 
-  @Test(arguments: [PageTile(rows: 5, columns: 8), PageTile(frames: 3, rows: 5, columns: 4), PageTile(rows: 1, columns: 1)])
+  @Test(arguments: [
+    PageTile(rows: 5, columns: 8), PageTile(frames: 3, rows: 5, columns: 4), PageTile(rows: 1, columns: 1),
+  ])
   func `page order is a permutation of the chunk's tokens, and a page is a tile`(tile: PageTile) throws {
     let geometry = try PageGeometry(rows: 10, columns: 16, tile: tile)
     for frames in [1, 2, 3, 7] {

@@ -31,7 +31,8 @@ import Testing
     func logit(_ frames: [Int]) -> Double {
       let tokens = [TokenPosition(frame: 0, row: 3, column: 1), TokenPosition(frame: 1, row: 0, column: 4)]
       let rotary = rotation.rotary(tokens, framePositions: frames, on: backend)
-      let rows = backend.download(backend.rmsNorm(backend.upload(x), epsilon: 1e-6, weight: ones, rotary: rotary)).floats()
+      let rows = backend.download(backend.rmsNorm(backend.upload(x), epsilon: 1e-6, weight: ones, rotary: rotary))
+        .floats()
       return zip(rows[..<44], rows[44...]).map { Double($0) * Double($1) }.reduce(0, +)
     }
     #expect(abs(logit([offset, offset + 7]) - logit([0, 7])) < 1e-5)

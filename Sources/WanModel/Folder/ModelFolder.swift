@@ -101,7 +101,7 @@ public struct ModelFolder: Sendable {
     }
   }
 
-  // TMP public func loadTokenizer() throws -> UnigramTokenizer { try UnigramTokenizer(path: tokenizerPath) }
+  public func loadTokenizer() throws -> UnigramTokenizer { try UnigramTokenizer(path: tokenizerPath) }
 
   public func loadTextEncoder(on backend: any Backend) throws -> UMT5Encoder {
     let file = textEncoderPath + "/config.json"
@@ -109,7 +109,8 @@ public struct ModelFolder: Sendable {
     guard configuration.width == transformer.textWidth else {
       throw ModelError.folder(
         path: path,
-        problem: "the text encoder gives rows of \(configuration.width), the transformer wants \(transformer.textWidth)")
+        problem: "the text encoder gives rows of \(configuration.width), the transformer wants \(transformer.textWidth)"
+      )
     }
     // A run encodes one prompt: layers are prepared one by one and dropped, so that a large encoder needs little memory.
     return try UMT5Encoder(

@@ -22,7 +22,9 @@ public final class WanTransformer: Sendable {
 
   /// Takes over the weights, under original or diffusers names, with any of the usual prefixes.
   /// - Throws: ``ModelError/weights(module:label:missing:extra:misshapen:)``, or what reading a tensor throws.
-  public init(_ configuration: TransformerConfiguration, weights source: any WeightSource, on backend: any Backend) throws {
+  public init(_ configuration: TransformerConfiguration, weights source: any WeightSource, on backend: any Backend)
+    throws
+  {
     let weights = try configuration.weightTable.check(source)
     self.configuration = configuration
     self.backend = backend
@@ -87,7 +89,8 @@ public final class WanTransformer: Sendable {
     onlyMemory: Bool = false
   ) -> DeviceTensor? {
     let (frames, d) = (layout.frames, configuration.width)
-    precondition(latents.shape[0] == frames && timesteps.count == frames, "\(latents.shape), \(timesteps.count) timesteps")
+    precondition(
+      latents.shape[0] == frames && timesteps.count == frames, "\(latents.shape), \(timesteps.count) timesteps")
     let sinusoid = backend.upload(TimeSinusoid.rows(timesteps, count: configuration.frequencies))
     let time = backend.linear(
       backend.linear(sinusoid, timeEmbedding.0, activation: .silu), timeEmbedding.1, activation: .none)

@@ -1,0 +1,48 @@
+extension RunPlan {
+  /// The plan for people.
+  public var text: String {
+    var lines = [
+      "\(model), \(width)x\(height), \(numFrames) frames at \(fps) fps: \(latentFrames) latent frames in \(chunks.count) "
+        + "chunks of \(chunkFrames)",
+      "steps    " + schedule.timesteps.map { Self.short($0) }.joined(separator: ", ") + ", then the clean pass",
+      "recipe   \(recipe): \(memory), positions \(positions)",
+      "tokens   \(tokensPerFrame) a frame, \(tokensPerChunk) a chunk, pages of \(tile), \(pagesPerFrame) a frame",
+      "memory   about \(Format.bytes(peakBytes)): weights \(Format.bytes(weightBytes)), keys and values "
+        + "\(Format.bytes(kvBytes))"
+        + (memory == "every frame" ? " (grows with the length)" : " (whatever the length)"),
+      "work     \(Self.operations(flops)), about \(Format.time(estimatedSeconds)) on this machine (an estimate)",
+      "chunk  frames     sees  pages  read  density  work",
+    ]
+    func row(_ c: Chunk) -> String {
+      let frames = "\(c.firstFrame)-\(c.firstFrame + c.frames - 1)"
+      return [
+        pad("\(c.index)", 5), "  ", frames, String(repeating: " ", count: max(1, 9 - frames.count)),
+        pad("\(c.visibleFrames)", 6), pad("\(c.pagesKept)", 7), pad("\(c.pagesRead)", 6),
+        pad(Self.percent(c.density), 9), "  ", Self.operations(c.flops),
+      ].joined()
+    }
+    // A long plan repeats itself once the window is full.
+    if chunks.count <= 16 {
+      lines += chunks.map(row)
+    } else {
+      lines += chunks.prefix(10).map(row) + ["  ... \(chunks.count - 12) more ..."] + chunks.suffix(2).map(row)
+    }
+    return lines.joined(separator: "\n")
+  }
+
+  private func pad(_ text: String, _ width: Int) -> String {
+    String(repeating: " ", count: max(0, width - text.count)) + text
+  }
+
+  private static func percent(_ share: Double) -> String { "\(Self.short(100 * share))%" }
+
+  private static func short(_ number: Double) -> String {
+    let rounded = (number * 100).rounded() / 100
+    return rounded == rounded.rounded() ? "\(Int(rounded))" : "\(rounded)"
+  }
+
+  private static func operations(_ flops: Double) -> String {
+    flops >= 1e15
+      ? "\(short(flops / 1e15)) PFLOP" : flops >= 1e12 ? "\(short(flops / 1e12)) TFLOP" : "\(short(flops / 1e9)) GFLOP"
+  }
+}
