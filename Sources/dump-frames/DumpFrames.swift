@@ -84,20 +84,15 @@ import VideoIO
   }
 
   static func main() {
-    do {
-      let command = try parseAsRoot(nil)
-      do {
-        var command = command
-        try command.run()
-      } catch let error as VideoIOError { fail("\(error)", status: 1) }
-    } catch {
-      let status = exitCode(for: error)
-      if status.isSuccess {
-        print(fullMessage(for: error))
-        return
-      }
-      let wrongUsage = status == .validationFailure
-      fail(message(for: error) + (wrongUsage ? " (see --help)" : ""), status: wrongUsage ? 2 : 1)
+    var command: any ParsableCommand
+    do { command = try parseAsRoot(nil) } catch {
+      if exitCode(for: error).isSuccess { return print(fullMessage(for: error)) }
+      fail(message(for: error) + " (see --help)", status: 2)
+    }
+    do { try command.run() } catch {
+      // A request for help is an error, too.
+      if exitCode(for: error).isSuccess { return print(fullMessage(for: error)) }
+      fail("\(error)", status: 1)
     }
   }
 
