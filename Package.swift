@@ -37,8 +37,7 @@ let package = Package(
     .executableTarget(
       name: "dump-frames",
       dependencies: [
-        "Production", "VideoIO", "Tensors",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "VideoIO", "Tensors", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
     .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),

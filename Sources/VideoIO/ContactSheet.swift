@@ -10,6 +10,8 @@ public struct ContactSheet: Sendable {
   public var background: UInt8
   private let scale: Double
   private var cells: [RGBFrame] = []
+  private var pixelCount = 0
+  private static let maximumPixels = 1 << 28
 
   /// An empty sheet.
   ///
@@ -39,7 +41,11 @@ public struct ContactSheet: Sendable {
     var cell = frame.scaledDown(by: scale)
     if let number { cell.stamp(number) }
     cells.append(cell)
+    pixelCount += cell.width * cell.height
   }
+
+  /// Whether the frames so far are more than a picture can hold, so that it is useless to go on.
+  public var isTooLarge: Bool { pixelCount > ContactSheet.maximumPixels }
 
   /// The sheet. Cells have the size of the largest frame; smaller ones sit in the upper left corner.
   ///
@@ -52,7 +58,7 @@ public struct ContactSheet: Sendable {
     let rows = (cells.count + columns - 1) / columns
     let width = columns * (cellWidth + gap) + gap
     let height = rows * (cellHeight + gap) + gap
-    guard width <= (1 << 28) / height, width < 1_000_000, height < 1_000_000 else {
+    guard width <= ContactSheet.maximumPixels / height, width < 1_000_000, height < 1_000_000 else {
       throw VideoIOError.invalidSetting(
         name: "contact sheet", value: "of \(width)x\(height) pixels", expected: "fewer frames or a smaller scale")
     }

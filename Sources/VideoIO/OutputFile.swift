@@ -126,3 +126,26 @@ package final class OutputFile {
     return reason(errno: code)
   }
 }
+
+/// Folders for outputs.
+public enum OutputFolder {
+  /// Makes a folder, and those that it lies in, unless they are there.
+  ///
+  /// - Throws: `VideoIOError.cannotCreate`.
+  public static func make(_ path: String) throws {
+    var made = path.hasPrefix("/") ? "/" : ""
+    for part in path.split(separator: "/") {
+      made += part
+      if mkdir(made, 0o777) != 0 {
+        let code = errno
+        var status = stat()
+        let isFolder = stat(made, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+        if !isFolder {
+          throw VideoIOError.cannotCreate(
+            path: path, reason: code == EEXIST ? "'\(made)' is a file" : reason(errno: code))
+        }
+      }
+      made += "/"
+    }
+  }
+}

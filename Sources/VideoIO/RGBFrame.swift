@@ -1,5 +1,4 @@
 import Foundation
-import Tensors
 
 /// One picture: 8-bit sRGB-encoded red, green and blue.
 public struct RGBFrame: Sendable, Hashable {
@@ -41,30 +40,6 @@ public struct RGBFrame: Sendable, Hashable {
 }
 
 extension RGBFrame {
-  /// The frames of a decoder's output: `[frames, 3, height, width]`, -1 black to 1 white.
-  ///
-  /// Values are clamped and rounded to nearest; NaN becomes black.
-  public static func frames(from tensor: Tensor) -> [RGBFrame] {
-    precondition(
-      tensor.shape.count == 4 && tensor.shape[1] == 3, "shape \(tensor.shape) is not [frames, 3, height, width]")
-    let (count, height, width) = (tensor.shape[0], tensor.shape[2], tensor.shape[3])
-    let plane = height * width
-    let values = tensor.floats()
-    return (0..<count).map { frame in
-      let pixels = [UInt8](unsafeUninitializedCapacity: plane * 3) { out, initialized in
-        for channel in 0..<3 {
-          let base = (frame * 3 + channel) * plane
-          for i in 0..<plane {
-            let level = values[base + i] * 127.5 + 127.5
-            out[i * 3 + channel] = level > 0 ? UInt8(min(level, 255).rounded()) : 0
-          }
-        }
-        initialized = plane * 3
-      }
-      return RGBFrame(width: width, height: height, pixels: pixels)
-    }
-  }
-
   /// Peak signal-to-noise ratio against another frame of the same size, in decibels over all channels; infinite if equal.
   public func psnr(to other: RGBFrame) -> Double {
     precondition(width == other.width && height == other.height, "frames of different sizes")

@@ -46,6 +46,14 @@ public enum VideoIOError: Error, Equatable, Sendable, CustomStringConvertible, L
   }
 
   public var errorDescription: String? { description }
+
+  /// Whether the request was wrong, as could be known before any work, and not the world.
+  public var isUsage: Bool {
+    switch self {
+    case .unknownFormat, .invalidSetting, .unsupportedSize: true
+    default: false
+    }
+  }
 }
 
 /// The words of an `errno`, with advice where there is some.

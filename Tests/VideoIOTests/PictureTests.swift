@@ -23,14 +23,6 @@ import VideoIO
 }
 
 @Suite struct RGBFrameTests {
-  @Test func `a decoder's output becomes levels, rounded and clamped`() {
-    let values: [Float] = [-1, 1, 0, -2, 3, .nan, 0.5, -0.5, 0.004, -0.004, .infinity, -.infinity]
-    let frames = RGBFrame.frames(from: Tensor(values, shape: [2, 3, 1, 2]))
-    #expect(frames.count == 2)
-    #expect(frames[0].pixels == [0, 128, 255, 255, 0, 0])
-    #expect(frames[1].pixels == [191, 128, 255, 64, 127, 0])
-  }
-
   @Test func `the box filter keeps the mean and weights parts of pixels`() {
     let frame = RGBFrame(width: 3, height: 2, pixels: [0, 90, 180, 0, 0, 0].flatMap { [$0, $0, $0] })
     let small = frame.scaledDown(by: 0.5)

@@ -1,0 +1,105 @@
+import ArgumentParser
+import Foundation
+import VideoIO
+
+/// The program: parses, calls `FrameDump`, prints, and turns errors into one line and an exit status.
+@main struct DumpFrames: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "dump-frames",
+    abstract: "Look into a video or a run directory: frames, contact sheets, latents.",
+    discussion: """
+      INPUT is a video, a run directory of generate-video (finished, running or killed), or a .safetensors file with \
+      latents. Pictures are the frames of the video or, with --false-colour, the latent frames, one tile per channel: blue \
+      is negative, grey zero, red positive, green NaN; a magnitude of 3 has the strongest colour. Numbers start at 0. \
+      Files of the same names are replaced.
+
+      EXAMPLES
+        Every frame of a video as frames/frame-000000.png and so on:
+          dump-frames out.mp4 -o frames
+        Frame 0, frame 10, and 20 to 30; and one frame per second of a 16 fps video:
+          dump-frames out.mp4 -o frames --frames 0,10,20-30
+          dump-frames out.mp4 -o frames --every 16
+        A long video at a glance: 24 frames on one sheet; or as many as you like:
+          dump-frames out.mp4 --sheet sheet.png
+          dump-frames out.mp4 --sheet sheet.png --every 48 --columns 10 --scale 0.2
+        All latents of a run in one file, [frames, 16, height, width]; and what they look like:
+          dump-frames run/ -o inspect --latents
+          dump-frames run/ --sheet latents.png --false-colour --frames 0-20
+
+      EXIT STATUS
+        0 done, 1 something failed (one line on standard error), 2 wrong usage.
+      """)
+
+  @Argument(help: ArgumentHelp("A video, a run directory, or a .safetensors file.", valueName: "input"))
+  var input: String
+
+  @Option(
+    name: [.customShort("o"), .customLong("output")],
+    help: ArgumentHelp(
+      "The folder for pictures and latents; made if missing. With --latents, pictures go there only if --frames, --every or "
+        + "--false-colour asks for them.", valueName: "dir"))
+  var output: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Which: numbers and ranges, such as 0,10,20-30 or 100- (to the end). All by default.", valueName: "list"))
+  var frames: String?
+
+  @Option(help: ArgumentHelp("Of these, the first and every n-th.", valueName: "n"))
+  var every: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "A contact sheet, numbered: of the chosen pictures, or of 24 spread over all.", valueName: "file.png"))
+  var sheet: String?
+
+  @Option(help: ArgumentHelp("Pictures in a row of the sheet; about square by default.", valueName: "n"))
+  var columns: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Size of a picture on the sheet against itself, above 0 to 1. By default at most 320 pixels wide.",
+      valueName: "factor"))
+  var scale: Double?
+
+  @Flag(help: "Write all latents to latents.safetensors in the output folder.")
+  var latents = false
+
+  @Flag(
+    name: [.customLong("false-colour"), .customLong("false-color")], help: "Pictures of the latents, not of the video.")
+  var falseColour = false
+
+  func validate() throws { _ = try dump() }
+
+  func run() throws {
+    for line in try dump().run() { print(line) }
+  }
+
+  private func dump() throws -> FrameDump {
+    do {
+      return try FrameDump(
+        input: input, output: output, frames: frames, every: every, sheet: sheet, columns: columns, scale: scale,
+        latents: latents, falseColour: falseColour)
+    } catch { throw ValidationError("\(error)") }
+  }
+
+  static func main() {
+    var command: any ParsableCommand
+    do { command = try parseAsRoot(nil) } catch {
+      if exitCode(for: error).isSuccess { return print(fullMessage(for: error)) }
+      fail(message(for: error) + " (see --help)", status: 2)
+    }
+    do { try command.run() } catch {
+      // A request for help is an error, too.
+      if exitCode(for: error).isSuccess { return print(fullMessage(for: error)) }
+      fail("\(error)", status: 1)
+    }
+  }
+
+  /// Ends the program with one line on standard error.
+  private static func fail(_ message: String, status: Int32) -> Never {
+    let line = message.split(whereSeparator: \.isNewline).joined(separator: " ")
+    FileHandle.standardError.write(Data("dump-frames: \(line)\n".utf8))
+    Foundation.exit(status)
+  }
+}

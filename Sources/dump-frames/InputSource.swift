@@ -1,0 +1,93 @@
+import Foundation
+import VideoIO
+
+/// What a user may name as input, and what is found there.
+///
+/// A run directory holds `video.mp4` (`video.part.mp4` while it runs or after it was killed), or another video, and
+/// `chunks/000000.latent.safetensors` and so on.
+enum InputSource {
+  case video(path: String)
+  case runDirectory(path: String)
+  case latents(path: String)
+
+  /// Looks at what `path` is, not at what is in it.
+  ///
+  /// - Throws: `VideoIOError.cannotRead` if there is nothing.
+  init(path: String) throws {
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+      throw VideoIOError.cannotRead(path: path, reason: "no such file or directory")
+    }
+    if isFolder.boolValue {
+      self = .runDirectory(path: path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path)
+    } else if path.lowercased().hasSuffix(".safetensors") {
+      self = .latents(path: path)
+    } else {
+      self = .video(path: path)
+    }
+  }
+
+  /// The frames of the video.
+  ///
+  /// - Throws: `VideoIOError.cannotRead`.
+  func videoPictures() throws -> any PictureSource {
+    switch self {
+    case .video(let path): return try VideoPictures(path: path)
+    case .runDirectory(let path): return try VideoPictures(path: InputSource.video(in: path))
+    case .latents(let path):
+      throw VideoIOError.cannotRead(path: path, reason: "it holds latents and no video; add --false-colour to see them")
+    }
+  }
+
+  /// The latent frames in false colour.
+  ///
+  /// - Throws: `VideoIOError.cannotRead`.
+  func latentPictures() throws -> any PictureSource { try LatentPictures(latents()) }
+
+  /// The latents.
+  ///
+  /// - Throws: `VideoIOError.cannotRead`.
+  func latents() throws -> LatentClip {
+    switch self {
+    case .video(let path):
+      throw VideoIOError.cannotRead(path: path, reason: "a video holds no latents; give the run directory (--run-dir)")
+    case .runDirectory(let path): return try LatentClip(path: path, files: InputSource.latentFiles(in: path))
+    case .latents(let path): return try LatentClip(path: path, files: [path])
+    }
+  }
+
+  /// The video of a run: the one with the usual name, or else the only one.
+  private static func video(in folder: String) throws -> String {
+    guard let names = try? FileManager.default.contentsOfDirectory(atPath: folder).sorted() else {
+      throw VideoIOError.cannotRead(path: folder, reason: "the folder cannot be listed; check its permissions")
+    }
+    let extensions = ["mp4", "y4m", "mkv", "mov", "webm"]
+    let usual = ["video.mp4", "video.part.mp4", "video.y4m", "video.part.y4m"]
+    if let name = usual.first(where: names.contains) { return folder + "/" + name }
+    let videos = names.filter { name in extensions.contains { name.lowercased().hasSuffix("." + $0) } }
+    guard let only = videos.first else {
+      throw VideoIOError.cannotRead(path: folder, reason: "the folder holds no video (such as video.mp4)")
+    }
+    guard videos.count == 1 else {
+      throw VideoIOError.cannotRead(
+        path: folder, reason: "it holds several videos; name one: \(videos.joined(separator: ", "))")
+    }
+    return folder + "/" + only
+  }
+
+  /// The latent files of a run, in order, without a gap.
+  private static func latentFiles(in folder: String) throws -> [String] {
+    let chunks = folder + "/chunks"
+    let suffix = ".latent.safetensors"
+    let names = ((try? FileManager.default.contentsOfDirectory(atPath: chunks)) ?? []).filter { $0.hasSuffix(suffix) }
+    let numbered = names.compactMap { name in Int(name.dropLast(suffix.count)).map { (number: $0, name: name) } }
+      .sorted { $0.number < $1.number }
+    if numbered.isEmpty {
+      throw VideoIOError.cannotRead(path: folder, reason: "it holds no latents (chunks/000000\(suffix) and so on)")
+    }
+    for (index, file) in numbered.enumerated() where file.number != index {
+      throw VideoIOError.cannotRead(path: chunks, reason: "the latents of chunk \(index) are missing")
+    }
+    return numbered.map { chunks + "/" + $0.name }
+  }
+}

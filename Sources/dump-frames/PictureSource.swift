@@ -1,0 +1,81 @@
+import Tensors
+import VideoIO
+
+/// Numbered pictures, one after the other.
+protocol PictureSource: AnyObject {
+  /// Where they come from.
+  var path: String { get }
+  /// What one of them is called.
+  var noun: String { get }
+  /// What its file's name starts with.
+  var prefix: String { get }
+  /// The source in a few words.
+  var summary: String { get }
+  /// How many there are.
+  func count() throws -> Int
+  /// The next one; `nil` after the last.
+  func next() throws -> RGBFrame?
+  /// Passes over the next one; `false` after the last.
+  func skip() throws -> Bool
+}
+
+/// The frames of a video.
+final class VideoPictures: PictureSource {
+  let path: String
+  let noun = "frame"
+  let prefix = "frame"
+  private let reader: VideoReader
+  private var counted: Int?
+
+  init(path: String) throws {
+    self.path = path
+    reader = try VideoReader(path: path)
+  }
+
+  var summary: String {
+    let info = reader.info
+    let rate = info.frameRate.map { ", \($0) fps" } ?? ""
+    return "'\(path)' (\(info.width)x\(info.height), \(info.codec)\(rate))"
+  }
+
+  func count() throws -> Int {
+    let count = try counted ?? VideoReader.frameCount(of: path)
+    counted = count
+    return count
+  }
+
+  func next() throws -> RGBFrame? { try reader.next() }
+  func skip() throws -> Bool { try reader.skip() }
+}
+
+/// The frames of a latent clip, in false colour.
+final class LatentPictures: PictureSource {
+  let noun = "latent frame"
+  let prefix = "latent"
+  private let clip: LatentClip
+  private var index = 0
+  /// The file that was read last, and its tensor.
+  private var loaded: (file: Int, tensor: Tensor)?
+
+  init(_ clip: LatentClip) { self.clip = clip }
+
+  var path: String { clip.path }
+  var summary: String { "'\(clip.path)' (\(clip.shape[1]) channels of \(clip.shape[3])x\(clip.shape[2]))" }
+  func count() -> Int { clip.shape[0] }
+
+  func next() throws -> RGBFrame? {
+    guard let (file, frame) = clip.position(of: index) else { return nil }
+    if loaded?.file != file { loaded = (file, try clip.tensor(file)) }
+    guard let one = loaded?.tensor.rows(frame...frame) else { return nil }
+    index += 1
+    // Large enough to see single values: tiles of at least 96 pixels.
+    let zoom = max(1, (95 + clip.shape[3]) / clip.shape[3])
+    return try FalseColour.tiles(one, zoom: zoom).first
+  }
+
+  func skip() -> Bool {
+    guard index < clip.shape[0] else { return false }
+    index += 1
+    return true
+  }
+}
