@@ -69,7 +69,8 @@ public struct RunPlan: Encodable, Sendable {
     let geometry = try rollout.geometry()
     let c = settings.model.transformer
     let total = settings.latentFrames
-    chunkFrames = rollout.chunkFrames
+    let chunkFrames = rollout.chunkFrames
+    self.chunkFrames = chunkFrames
     let capacity = try rollout.recipe.memory.capacity(
       chunkFrames: chunkFrames, total: settings.chunks * chunkFrames)
     model = settings.model.settings.name
