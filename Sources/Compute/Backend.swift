@@ -49,19 +49,19 @@ public protocol Backend: AnyObject, Sendable {
 
   /// Writes one chunk's keys and values into pages. `keys` and `values` are raw projections `[rows, heads x headDim]`,
   /// rows in page order; keys are normed and rotated on the way as in ``rmsNorm(_:epsilon:weight:rotary:)``.
-  /// `slots` `[heads, pages]`: page p of the chunk holds rows `p * tokensPerPage ..<` the next, the last may be short.
+  /// `slots` `[heads, pages]`: page p holds the rows of tile p.
   func writePages(
     keys: DeviceTensor, keyNorm: DeviceTensor, epsilon: Float, rotary: Rotary, values: DeviceTensor,
-    to pool: any PagePool, layer: Int, slots: DeviceIndices)
+    to pool: any PagePool, layer: Int, tiles: RowTiles, slots: DeviceIndices)
   /// Gives the keys of sealed pages new temporal positions, always from the unrotated channels that the pool keeps (a
   /// pool with `temporalChannels > 0`). `slots` and `positions` `[heads, n]`: frame j of a tile in slot `slots[h, i]`
   /// turns by row `positions[h, i] + j` of `table` `[rows, temporalChannels / 2]`.
   func repositionPages(
     in pool: any PagePool, layer: Int, slots: DeviceIndices, positions: DeviceIndices, table: Rotary)
-  /// Block-sparse attention over pages with one softmax: each tile of `queryTile` query rows reads the pages that
+  /// Block-sparse attention over pages with one softmax: each tile of query rows reads the pages that
   /// `lists` names for it. `queries` `[rows, heads x headDim]`, normed and rotated; the result has the same shape.
   func attend(
-    _ queries: DeviceTensor, queryTile: Int, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
+    _ queries: DeviceTensor, tiles: RowTiles, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
   )
     -> DeviceTensor
   /// Dense attention of queries `[n, heads x headDim]` over keys and values `[m, heads x headDim]`; never forms n x m.

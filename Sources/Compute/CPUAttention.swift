@@ -58,14 +58,13 @@ extension CPUBackend {
 
   public func writePages(
     keys: DeviceTensor, keyNorm: DeviceTensor, epsilon: Float, rotary: Rotary, values: DeviceTensor,
-    to pool: any PagePool, layer: Int, slots: DeviceIndices
+    to pool: any PagePool, layer: Int, tiles: RowTiles, slots: DeviceIndices
   ) {
     let pool = host(pool)
     let layout = pool.layout
-    let (rows, dim) = (keys.shape[0], layout.headDim)
-    let pages = slots.shape[1]
+    let (dim, pages) = (layout.headDim, tiles.count)
     precondition(slots.shape[0] == layout.heads && keys.shape == values.shape && keys.shape[1] == layout.heads * dim)
-    precondition((rows + layout.tokensPerPage - 1) / layout.tokensPerPage == pages, "\(rows) rows in \(pages) pages")
+    precondition(tiles.rows == keys.shape[0] && slots.shape[1] == pages, "\(tiles.rows) rows, slots \(slots.shape)")
     let normed = rmsNorm(keys, epsilon: epsilon, weight: keyNorm, rotary: nil)
     let (key, value, slot) = (floats(normed), floats(values), integers(slots))
     let (cosines, sines) = (floats(rotary.cosines), floats(rotary.sines))
@@ -74,8 +73,8 @@ extension CPUBackend {
         for item in range {
           let (head, index) = (item / pages, item % pages)
           let page = pool.page(layer: layer, head: head, slot: slot[item])
-          let first = index * layout.tokensPerPage
-          let count = min(layout.tokensPerPage, rows - first)
+          let (first, count) = (tiles[index].lowerBound, tiles[index].count)
+          precondition(count <= layout.tokensPerPage, "\(count) tokens in a page of \(layout.tokensPerPage)")
           let (keyPage, valuePage, temporal) = (pool.keys(page), pool.values(page), pool.temporal(page))
           pool.count(page).pointee = Int32(count)
           withUnsafeTemporaryAllocation(of: Float.self, capacity: dim) { turned in
@@ -129,32 +128,30 @@ extension CPUBackend {
   }
 
   public func attend(
-    _ queries: DeviceTensor, queryTile: Int, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
+    _ queries: DeviceTensor, tiles: RowTiles, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
   ) -> DeviceTensor {
     let pool = host(pool)
     let (heads, dim) = (pool.layout.heads, pool.layout.headDim)
-    let rows = queries.shape[0]
-    let tiles = (rows + queryTile - 1) / queryTile
+    let count = tiles.count
     let shared = lists.shared.shape[1]
     let own = lists.perTile?.shape[2] ?? 0
-    precondition(queries.shape[1] == heads * dim && lists.shared.shape[0] == heads)
-    precondition(lists.perTile.map { $0.shape[0] == heads && $0.shape[1] == tiles } ?? true)
+    precondition(queries.shape == [tiles.rows, heads * dim] && lists.shared.shape[0] == heads)
+    precondition(lists.perTile.map { $0.shape[0] == heads && $0.shape[1] == count } ?? true)
     let out = make(queries.shape)
     let (query, result, sharedSlots) = (floats(queries), floats(out), integers(lists.shared))
     let ownSlots = lists.perTile.map { integers($0) }
     withExtendedLifetime((queries, lists)) {
-      parallel(heads * tiles, grain: 1) { range in
+      parallel(heads * count, grain: 1) { range in
         for item in range {
-          let (head, tile) = (item / tiles, item % tiles)
-          let first = tile * queryTile
-          let height = min(queryTile, rows - first)
+          let (head, tile) = (item / count, item % count)
+          let (first, height) = (tiles[tile].lowerBound, tiles[tile].count)
           var pages = (0..<shared).compactMap { i in
             let slot = sharedSlots[head * shared + i]
             return slot < 0 ? nil : pool.page(layer: layer, head: head, slot: slot)
           }
           if let ownSlots {
             for i in 0..<own {
-              let slot = ownSlots[(head * tiles + tile) * own + i]
+              let slot = ownSlots[(head * count + tile) * own + i]
               if slot >= 0 { pages.append(pool.page(layer: layer, head: head, slot: slot)) }
             }
           }

@@ -59,3 +59,24 @@ public struct PageLists: Sendable {
     self.perTile = perTile
   }
 }
+
+/// How the rows of a chunk are cut into tiles: one page each for keys, one list each for queries.
+///
+/// Every tile has at most `tokensPerPage` rows; those of a frame group that is cut short at the chunk's end have fewer.
+public struct RowTiles: Sendable, Equatable {
+  /// Tile t holds rows `offsets[t] ..< offsets[t + 1]`.
+  public let offsets: [Int]
+
+  public init(offsets: [Int]) {
+    precondition(
+      offsets.first == 0 && zip(offsets, offsets.dropFirst()).allSatisfy(<), "tiles must be rising and not empty")
+    self.offsets = offsets
+  }
+
+  /// `rows` rows in tiles of `tokens`, the last one perhaps shorter.
+  public init(rows: Int, tokens: Int) { self.init(offsets: Array(stride(from: 0, to: rows, by: tokens)) + [rows]) }
+
+  public var count: Int { offsets.count - 1 }
+  public var rows: Int { offsets[offsets.count - 1] }
+  public subscript(_ tile: Int) -> Range<Int> { offsets[tile]..<offsets[tile + 1] }
+}

@@ -31,19 +31,19 @@ extension ReferenceBackend {
 
   public func writePages(
     keys: DeviceTensor, keyNorm: DeviceTensor, epsilon: Float, rotary: Rotary, values: DeviceTensor,
-    to pool: any PagePool, layer: Int, slots: DeviceIndices
+    to pool: any PagePool, layer: Int, tiles: RowTiles, slots: DeviceIndices
   ) {
     let pool = reference(pool)
     let layout = pool.layout
-    let (dim, width, rows, pages) = (layout.headDim, layout.heads * layout.headDim, keys.shape[0], slots.shape[1])
-    precondition((rows + layout.tokensPerPage - 1) / layout.tokensPerPage == pages)
+    let (dim, width, rows, pages) = (layout.headDim, layout.heads * layout.headDim, keys.shape[0], tiles.count)
+    precondition(tiles.rows == rows && slots.shape[1] == pages)
     let normed = self.values(rmsNorm(keys, epsilon: epsilon, weight: keyNorm, rotary: nil))
     let turned = self.values(rmsNorm(keys, epsilon: epsilon, weight: keyNorm, rotary: rotary))
     let (value, slot) = (self.values(values), self.values(slots))
     for head in 0..<layout.heads {
       for p in 0..<pages {
         var page = ReferencePagePool.Page()
-        for row in p * layout.tokensPerPage..<min(rows, (p + 1) * layout.tokensPerPage) {
+        for row in tiles[p] {
           let start = row * width + head * dim
           page.keys.append(Array(turned[start..<start + dim]))
           page.values.append(Array(value[start..<start + dim]))
@@ -75,19 +75,18 @@ extension ReferenceBackend {
   }
 
   public func attend(
-    _ queries: DeviceTensor, queryTile: Int, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
+    _ queries: DeviceTensor, tiles: RowTiles, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
   ) -> DeviceTensor {
     let pool = reference(pool)
-    let (heads, dim, rows) = (pool.layout.heads, pool.layout.headDim, queries.shape[0])
-    let tiles = (rows + queryTile - 1) / queryTile
+    let (heads, dim) = (pool.layout.heads, pool.layout.headDim)
     let (query, shared) = (values(queries), values(lists.shared))
     let own = lists.perTile.map { (values($0), $0.shape[2]) }
     var out = [Float](repeating: 0, count: query.count)
     for head in 0..<heads {
-      for row in 0..<rows {
+      for (tile, row) in (0..<tiles.count).flatMap({ tile in tiles[tile].map { (tile, $0) } }) {
         var slots = shared[head * lists.shared.shape[1]..<(head + 1) * lists.shared.shape[1]].filter { $0 >= 0 }
         if let (list, m) = own {
-          let start = (head * tiles + row / queryTile) * m
+          let start = (head * tiles.count + tile) * m
           slots += list[start..<start + m].filter { $0 >= 0 }
         }
         let pages = slots.map { pool.pages[pool.index(layer: layer, head: head, slot: $0)] }

@@ -25,6 +25,7 @@ public final class KVMemory {
   private let chunkCount: Int?
   private var chunkPages: [PageID] = []
   private var chunkFrames = 0
+  private var chunkTiles = RowTiles(rows: 1, tokens: 1)
   private let nextFrames: Int
   private var chunkSlots: [DeviceIndices] = []
   private var plans: [PageLists?] = []
@@ -76,6 +77,7 @@ public final class KVMemory {
     chunk += 1
     step = 0
     chunkFrames = frames
+    chunkTiles = geometry.tiles(frames: frames)
     chunkPages = geometry.pageIDs(firstFrame: sealedFrames, frames: frames)
     switch recipe.positions {
     case .absolute: positions = (0..<frames).map { sealedFrames + $0 }
@@ -132,7 +134,7 @@ public final class KVMemory {
   ) {
     backend.writePages(
       keys: keys, keyNorm: norm, epsilon: epsilon, rotary: rotary, values: values, to: pool,
-      layer: layer % table.layers, slots: chunkSlots[layer % table.layers])
+      layer: layer % table.layers, tiles: chunkTiles, slots: chunkSlots[layer % table.layers])
   }
 
   /// Attention of the current chunk's queries `[tokens in page order, heads x headDim]` over the pages that the recipe
@@ -149,7 +151,7 @@ public final class KVMemory {
       if !recipe.select.dependsOnContent { plans[stored] = lists }
     }
     return backend.attend(
-      queries, queryTile: geometry.tile.tokens, pool: pool, layer: stored, lists: lists, scale: scale)
+      queries, tiles: chunkTiles, pool: pool, layer: stored, lists: lists, scale: scale)
   }
 
   /// Makes the current chunk history: its keys and values are those of its clean pass and never change again.

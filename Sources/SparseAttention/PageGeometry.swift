@@ -1,3 +1,5 @@
+import Compute
+
 /// The shape of a page in latent frames, rows and columns of tokens.
 public struct PageTile: Sendable, Equatable, Codable, CustomStringConvertible {
   public var frames: Int
@@ -74,6 +76,16 @@ public struct PageGeometry: Sendable, Equatable {
       }
     }
     return order
+  }
+
+  /// Which of a chunk's tokens, in page order, make which page.
+  public func tiles(frames: Int) -> RowTiles {
+    var offsets = [0]
+    for first in stride(from: 0, to: frames, by: tile.frames) {
+      let tokens = min(tile.frames, frames - first) * tile.rows * tile.columns
+      for _ in 0..<tilesPerFrame { offsets.append(offsets[offsets.count - 1] + tokens) }
+    }
+    return RowTiles(offsets: offsets)
   }
 
   /// The pages of a chunk that begins at latent frame `first`, in order.

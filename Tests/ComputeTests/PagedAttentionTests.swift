@@ -33,7 +33,7 @@ import Testing
       for (rows, list) in [(keys, slots), (older, others)] {
         backend.writePages(
           keys: backend.upload(rows), keyNorm: backend.upload(norm), epsilon: 1e-6, rotary: rotary,
-          values: backend.upload(values), to: pool, layer: 1,
+          values: backend.upload(values), to: pool, layer: 1, tiles: RowTiles(rows: keys.shape[0], tokens: tokens),
           slots: backend.upload(indices: list, shape: [heads, pages]))
       }
       let lists = [
@@ -43,7 +43,8 @@ import Testing
           perTile: backend.upload(indices: own, shape: [heads, tiles, 3])),
       ]
       return lists.map {
-        backend.attend(backend.upload(queries), queryTile: tile, pool: pool, layer: 1, lists: $0, scale: 0.4)
+        backend.attend(
+          backend.upload(queries), tiles: RowTiles(rows: 50, tokens: tile), pool: pool, layer: 1, lists: $0, scale: 0.4)
       }
     }
     for i in reference.indices {
@@ -70,9 +71,10 @@ import Testing
     backend.writePages(
       keys: backend.upload(keys), keyNorm: backend.upload(ones), epsilon: 1e-6,
       rotary: Rotary(cosines: backend.upload(still.0), sines: backend.upload(still.1), headDim: dim),
-      values: backend.upload(values), to: pool, layer: 0, slots: slots)
+      values: backend.upload(values), to: pool, layer: 0, tiles: RowTiles(rows: rows, tokens: 40), slots: slots)
     let paged = backend.attend(
-      backend.upload(queries), queryTile: 40, pool: pool, layer: 0, lists: PageLists(shared: slots), scale: 0.2)
+      backend.upload(queries), tiles: RowTiles(rows: 31, tokens: 40), pool: pool, layer: 0,
+      lists: PageLists(shared: slots), scale: 0.2)
     let normed = backend.rmsNorm(backend.upload(keys), epsilon: 1e-6, weight: backend.upload(ones), rotary: nil)
     let dense = backend.attention(
       queries: backend.upload(queries), keys: normed, values: backend.upload(values), heads: heads, scale: 0.2,
@@ -108,7 +110,8 @@ import Testing
         let pool = backend.makePagePool(layout)
         backend.writePages(
           keys: backend.upload(keys), keyNorm: backend.upload(norm), epsilon: 1e-6,
-          rotary: rotary(backend, first: written), values: backend.upload(values), to: pool, layer: 0, slots: slots)
+          rotary: rotary(backend, first: written), values: backend.upload(values), to: pool, layer: 0,
+          tiles: RowTiles(rows: rows, tokens: 6), slots: slots)
         if moved {
           let table = (0..<8).flatMap { row in (0..<temporal / 2).map { Float(row) / Float($0 + 1) } }
           backend.repositionPages(
@@ -120,11 +123,39 @@ import Testing
         }
         return backend.download(
           backend.attend(
-            backend.upload(queries), queryTile: 6, pool: pool, layer: 0, lists: PageLists(shared: slots), scale: 1))
+            backend.upload(queries), tiles: RowTiles(rows: 6, tokens: 6), pool: pool, layer: 0,
+            lists: PageLists(shared: slots), scale: 1))
       }
       let error = distance(read(written: [17, 400], moved: true), read(written: [3, 0], moved: false))
       #expect(error < 2e-6, "relative error \(error), seed \(random.seed)")
       #expect(distance(read(written: [17, 400], moved: false), read(written: [3, 0], moved: false)) > 1e-3)
     }
+  }
+
+  @Test func `tiles of any length make pages, as in a frame group that is cut short`() {
+    var random = RandomTensors()
+    let (heads, dim, offsets) = (2, 16, [0, 12, 24, 28, 32, 33])
+    let (keys, values, queries, ones) = (
+      random.tensor(33, heads * dim), random.tensor(33, heads * dim), random.tensor(33, heads * dim),
+      Tensor([Float](repeating: 1, count: heads * dim), shape: [heads * dim])
+    )
+    let angles = (random.tensor(33, dim / 2), random.tensor(33, dim / 2))
+    let layout = PagePoolLayout(layers: 1, heads: heads, headDim: dim, slots: 5, tokensPerPage: 12)
+    let slots: [Int32] = [4, 3, 2, 1, 0, 0, 1, 2, 3, 4]
+    let (reference, one, three) = onEachBackend { backend in
+      let pool = backend.makePagePool(layout)
+      let tiles = RowTiles(offsets: offsets)
+      let list = backend.upload(indices: slots, shape: [heads, 5])
+      backend.writePages(
+        keys: backend.upload(keys), keyNorm: backend.upload(ones), epsilon: 1e-6,
+        rotary: Rotary(cosines: backend.upload(angles.0), sines: backend.upload(angles.1), headDim: dim),
+        values: backend.upload(values), to: pool, layer: 0, tiles: tiles, slots: list)
+      return [
+        backend.attend(
+          backend.upload(queries), tiles: tiles, pool: pool, layer: 0, lists: PageLists(shared: list), scale: 1)
+      ]
+    }
+    #expect(distance(one[0], reference[0]) < 5e-6, "seed \(random.seed)")
+    #expect(one[0].floats() == three[0].floats())
   }
 }
