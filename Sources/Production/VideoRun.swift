@@ -155,16 +155,6 @@ public struct VideoRun: Sendable {
   }
 }
 
-extension VideoIOError {
-  /// Whether the wish itself was impossible, whatever the machine.
-  fileprivate var isUsage: Bool {
-    switch self {
-    case .unknownFormat, .invalidSetting, .unsupportedSize: true
-    default: false
-    }
-  }
-}
-
 /// Seconds spent in each phase.
 private struct PhaseClock {
   var denoise = 0.0
