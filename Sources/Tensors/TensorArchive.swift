@@ -22,8 +22,8 @@ public final class TensorArchive: WeightSource, Sendable {
   ///
   /// - Throws: ``TensorError``: what cannot be read, breaks the format, or leaves a choice open.
   public init(path: String) throws {
-    label = path
     let path = try TensorArchive.resolve(path)
+    label = path
     let weightMap = path.hasSuffix(".index.json") ? try ShardIndex.read(path) : nil
     let names = weightMap.map { Set($0.values).sorted() } ?? []
     let folder = (path as NSString).deletingLastPathComponent

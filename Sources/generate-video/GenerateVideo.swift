@@ -21,7 +21,7 @@ struct GenerateVideo: AsyncParsableCommand {
       Exit status: 0 done, 1 failed while running, 2 wrong usage.
       """,
     version: "\(Engine.name) \(Engine.version)",
-    subcommands: [Run.self, Plan.self, Info.self], defaultSubcommand: Run.self)
+    subcommands: [Run.self, Plan.self, Info.self, Bench.self], defaultSubcommand: Run.self)
 }
 
 @main

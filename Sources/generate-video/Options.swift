@@ -23,18 +23,23 @@ struct ModelOptions: ParsableArguments {
 
 /// How large and how long.
 struct SizeOptions: ParsableArguments {
-  @Option(name: [.long, .customLong("duration")], help: "Length in seconds, rounded up to 4n + 1 frames (default: 5).")
+  @Option(
+    name: [.long, .customLong("duration")], parsing: .unconditional,
+    help: "Length in seconds, rounded up to 4n + 1 frames (default: 5).")
   var seconds: Double?
 
   @Option(
     name: [.long, .customLong("frames"), .customLong("video-frames"), .customLong("frame-num")],
+    parsing: .unconditional,
     help: "Length in frames, 4n + 1: a latent frame is 4 frames, the first 1; a chunk of 3 is 12, the first 9.")
   var numFrames: Int?
 
-  @Option(name: [.long, .customShort("H")], help: "Pixels, a multiple of 16 (default: the model's).")
+  @Option(
+    name: [.long, .customShort("H")], parsing: .unconditional, help: "Pixels, a multiple of 16 (default: the model's).")
   var height: Int?
 
-  @Option(name: [.long, .customShort("W")], help: "Pixels, a multiple of 16 (default: the model's).")
+  @Option(
+    name: [.long, .customShort("W")], parsing: .unconditional, help: "Pixels, a multiple of 16 (default: the model's).")
   var width: Int?
 
   @Option(help: "Width and height at once, as 832x480.")
@@ -62,7 +67,7 @@ struct SizeOptions: ParsableArguments {
 /// Which noise levels.
 struct ScheduleOptions: ParsableArguments {
   @Option(
-    name: [.long, .customLong("num-inference-steps"), .customLong("sample-steps")],
+    name: [.long, .customLong("num-inference-steps"), .customLong("sample-steps")], parsing: .unconditional,
     help: "Denoising steps per chunk, evenly spaced and then warped (default: the model's list).")
   var steps: Int?
 
@@ -72,7 +77,7 @@ struct ScheduleOptions: ParsableArguments {
   var timesteps: String?
 
   @Option(
-    name: [.long, .customLong("sample-shift")],
+    name: [.long, .customLong("sample-shift")], parsing: .unconditional,
     help: "Flow shift S: t = 1000 S u / (1 + (S - 1) u) (default: the model's, 5 for Self-Forcing).")
   var flowShift: Double?
 
@@ -98,15 +103,16 @@ struct MemoryOptions: ParsableArguments {
   var memory: String?
 
   @Option(
-    name: [.long, .customLong("local-attn-size")],
+    name: [.long, .customLong("local-attn-size")], parsing: .unconditional,
     help: "Latent frames that a chunk can see, its own included, or all (default: the model's, 21).")
   var window: String?
 
   @Option(
-    name: [.long, .customLong("sink-size")], help: "Leading latent frames that always stay (default: the model's, 0).")
+    name: [.long, .customLong("sink-size")], parsing: .unconditional,
+    help: "Leading latent frames that always stay (default: the model's, 0).")
   var sink: Int?
 
-  @Option(help: "Latent frames of a chunk (default: the model's, 3).")
+  @Option(parsing: .unconditional, help: "Latent frames of a chunk (default: the model's, 3).")
   var chunkFrames: Int?
 
   @Option(
@@ -139,7 +145,8 @@ struct MemoryOptions: ParsableArguments {
 /// How to compute.
 struct ComputeOptions: ParsableArguments {
   @Option(
-    name: [.long, .customShort("t")], help: "Worker threads; any number gives the same bytes (default: physical cores)."
+    name: [.long, .customShort("t")], parsing: .unconditional,
+    help: "Worker threads; any number gives the same bytes (default: physical cores)."
   )
   var threads: Int?
 

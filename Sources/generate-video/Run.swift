@@ -29,7 +29,8 @@ struct Run: AsyncParsableCommand {
   var runDir: String?
 
   @Option(
-    name: [.long, .customShort("s"), .customLong("base-seed")], help: "Same seed, same video; -1 or random draws one.")
+    name: [.long, .customShort("s"), .customLong("base-seed")], parsing: .unconditional,
+    help: "Same seed, same video; -1 or random draws one.")
   var seed = "0"
 
   @Option(
@@ -38,7 +39,7 @@ struct Run: AsyncParsableCommand {
   )
   var rng = "counter"
 
-  @Option(help: "Constant rate factor of x264: less is better and larger.")
+  @Option(parsing: .unconditional, help: "Constant rate factor of x264: less is better and larger.")
   var crf = 18.0
 
   @Option(help: "Preset of x264, ultrafast to veryslow.")

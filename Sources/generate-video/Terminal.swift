@@ -8,9 +8,9 @@ enum Terminal {
   /// A line on standard error.
   static func say(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
 
-  /// `error: …` on standard error, always one line.
+  /// `generate-video: …` on standard error, always one line.
   static func error(_ text: String) {
-    say("error: " + text.split(whereSeparator: \.isNewline).joined(separator: " "))
+    say("generate-video: " + text.split(whereSeparator: \.isNewline).joined(separator: " "))
   }
 
   static func json(_ value: some Encodable, pretty: Bool = false) throws -> String {

@@ -4,12 +4,6 @@ import VideoIO
 
 /// Runs the built program as a user would.
 @Suite struct DumpFramesTests {
-  private struct Result {
-    var status: Int32
-    var output: String
-    var error: String
-  }
-
   /// A run directory as a killed run leaves it: a video under its temporary name, and latents in two chunks.
   private final class Run {
     let path = NSTemporaryDirectory() + "longtake-dump-\(UUID().uuidString)"
@@ -41,24 +35,12 @@ import VideoIO
     func exists(_ name: String) -> Bool { FileManager.default.fileExists(atPath: path + "/" + name) }
   }
 
-  private func dumpFrames(_ arguments: String..., in run: Run) throws -> Result {
+  private func dumpFrames(_ arguments: String..., in run: Run) throws -> ProgramResult {
     try dumpFrames(arguments, in: run)
   }
 
-  private func dumpFrames(_ arguments: [String], in run: Run) throws -> Result {
-    // The programs lie beside the tests.
-    let folder = URL(fileURLWithPath: CommandLine.arguments[0]).resolvingSymlinksInPath().deletingLastPathComponent()
-    let process = Process()
-    process.executableURL = folder.appendingPathComponent("dump-frames")
-    process.arguments = arguments
-    process.currentDirectoryURL = URL(fileURLWithPath: run.path)
-    let (output, error) = (Pipe(), Pipe())
-    process.standardOutput = output
-    process.standardError = error
-    try process.run()
-    let texts = [output, error].map { String(decoding: $0.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self) }
-    process.waitUntilExit()
-    return Result(status: process.terminationStatus, output: texts[0], error: texts[1])
+  private func dumpFrames(_ arguments: [String], in run: Run) throws -> ProgramResult {
+    try runProgram("dump-frames", arguments, in: run.path)
   }
 
   @Test func `chosen frames of a killed run become numbered pictures`() throws {
@@ -86,7 +68,7 @@ import VideoIO
   @Test func `latents come as one file and in false colour`() throws {
     let run = try Run()
     let result = try dumpFrames("run", "-o", "out", "--latents", in: run)
-    #expect(result.status == 0 && result.output.contains("[6, 16, 2, 4]"), "\(result)")
+    #expect(result.status == 0 && result.text.contains("[6, 16, 2, 4]"), "\(result)")
     #expect(try run.names("out") == ["latents.safetensors"])
     #expect(try dumpFrames("run", "-o", "seen", "--false-colour", "--frames", "2-3", in: run).status == 0)
     #expect(try run.names("seen") == ["latent-000002.png", "latent-000003.png"])
@@ -121,7 +103,7 @@ import VideoIO
     let run = try Run()
     let result = try dumpFrames(arguments, in: run)
     #expect(result.status == status, "\(result)")
-    #expect(result.output == "")
+    #expect(result.text == "")
     #expect(result.error.hasPrefix("dump-frames: ") && result.error.filter(\.isNewline).count == 1, "\(result.error)")
     #expect(!run.exists("x"))
   }
@@ -138,7 +120,7 @@ import VideoIO
     let result = try dumpFrames("--help", in: run)
     #expect(result.status == 0 && result.error == "")
     for text in ["EXAMPLES", "--frames 0,10,20-30", "--false-colour", "EXIT STATUS"] {
-      #expect(result.output.contains(text), "\(text)")
+      #expect(result.text.contains(text), "\(text)")
     }
   }
 }

@@ -1,0 +1,17 @@
+import Production
+import Testing
+
+@Suite struct HostTests {
+  @Test func `the process knows its cores, its memory and its age`() {
+    #expect(Host.physicalCores >= 1)
+    #expect(Host.processSeconds > 0)
+    #expect(Host.memory.peak >= Host.memory.resident && Host.memory.resident > 1 << 20)
+    #expect(["avx512", "avx2", "baseline"].contains(Host.simd))
+  }
+
+  @Test(arguments: [(0.4, "0.4 s"), (41.2, "41 s"), (185.0, "3 min 05 s"), (7800.0, "2 h 10 min"), (.nan, "?")])
+  func `times read naturally`(seconds: Double, text: String) { #expect(Format.time(seconds) == text) }
+
+  @Test(arguments: [(512, "512 B"), (293_000_000, "293 MB"), (5_800_000_000, "5.8 GB")])
+  func `sizes read naturally`(bytes: Int, text: String) { #expect(Format.bytes(bytes) == text) }
+}
