@@ -36,13 +36,15 @@ public enum Host {
 
   /// Resident memory of this process in bytes, now and at its highest.
   public static var memory: (resident: Int, peak: Int) {
+    // Read at once: two reads could see a peak from before and a size from after.
+    let status = lines("/proc/self/status")
     func value(_ key: String) -> Int {
-      for line in lines("/proc/self/status") where line.hasPrefix(key + ":") {
-        return (Int(line.filter(\.isNumber)) ?? 0) * 1024
-      }
-      return 0
+      let line = status.first { $0.hasPrefix(key + ":") } ?? ""
+      return (Int(line.filter(\.isNumber)) ?? 0) * 1024
     }
-    return (value("VmRSS"), value("VmHWM"))
+    // The kernel updates the high-water mark lazily.
+    let resident = value("VmRSS")
+    return (resident, max(resident, value("VmHWM")))
   }
 
   /// Seconds since this process began, program load included.

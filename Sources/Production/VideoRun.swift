@@ -47,8 +47,9 @@ public struct VideoRun: Sendable {
     let backend = CPUBackend(threads: threads)
     let tokenizer = try model.loadTokenizer()
     let limit = model.transformer.textLength
-    let encoding = try tokenizer.encode(PromptCleaner.clean(request.prompt), maximum: limit)
-    if let cut = encoding.cut {
+    let encoding = tokenizer.encode(PromptCleaner.clean(request.prompt), maximum: limit)
+    let cut = encoding.cutCount > 0 ? encoding.cutText : nil
+    if let cut {
       report(.warning("the prompt has more than \(limit) tokens; this was cut from its end: \"\(cut)\""))
     }
     let rows = try model.loadTextEncoder(on: backend).encode(ids: encoding.ids)
@@ -59,7 +60,7 @@ public struct VideoRun: Sendable {
       transformer: transformer, text: transformer.context(text: rows), noise: noise(), settings: settings.rollout,
       on: backend)
     var record = try RunRecord(
-      settings, threads: threads, backend: backend.name, promptTokens: encoding.ids.count, promptCut: encoding.cut,
+      settings, threads: threads, backend: backend.name, promptTokens: encoding.ids.count, promptCut: cut,
       geometryTile: "\(settings.rollout.geometry().tile)")
     let loadSeconds = Host.processSeconds
     report(.ready(seconds: loadSeconds))
