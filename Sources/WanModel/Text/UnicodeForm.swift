@@ -10,20 +10,28 @@ enum UnicodeForm: String, Sendable {
   case nfkc = "NFKC"
   case nfkd = "NFKD"
 
-  /// - Parameter newest: characters of later Unicode versions stay as they are and combine with nothing, as in a library
-  ///   whose tables end there.
-  func normalize(_ text: String, newest: Unicode.Version? = nil) -> String {
+  /// Versions of Unicode where the tables of another library end.
+  struct Tables {
+    /// Characters of later versions stay as they are.
+    var characters: Unicode.Version
+    /// Marks of later versions keep their place and block the marks behind them.
+    var classes: Unicode.Version
+  }
+
+  /// - Parameter tables: of the library to agree with; nil for the newest.
+  func normalize(_ text: String, tables: Tables? = nil) -> String {
     if text.utf8.allSatisfy({ $0 < 0x80 }) { return text }
     var scalars: [Unicode.Scalar] = []
     var classes: [UInt8] = []
     for scalar in text.unicodeScalars {
-      if scalar.value < 0xA0 || newest.map({ UnicodeForm.isYounger(scalar, than: $0) }) ?? false {
+      if scalar.value < 0xA0 || UnicodeForm.isYounger(scalar, than: tables?.characters) {
         scalars.append(scalar)
         classes.append(0)
         continue
       }
       for part in decomposition(of: scalar) {
-        let rank = part.properties.canonicalCombiningClass.rawValue
+        var rank = part.properties.canonicalCombiningClass.rawValue
+        if rank > 0, UnicodeForm.isYounger(part, than: tables?.classes) { rank = 0 }
         var place = scalars.count
         // Marks of a smaller class move before those of a larger one, but never before a starter.
         while rank > 0, place > 0, classes[place - 1] > rank { place -= 1 }
@@ -37,7 +45,8 @@ enum UnicodeForm: String, Sendable {
     return String(out)
   }
 
-  private static func isYounger(_ scalar: Unicode.Scalar, than version: Unicode.Version) -> Bool {
+  private static func isYounger(_ scalar: Unicode.Scalar, than version: Unicode.Version?) -> Bool {
+    guard let version else { return false }
     guard let age = scalar.properties.age else { return true }
     return (age.major, age.minor) > (version.major, version.minor)
   }
