@@ -1,0 +1,76 @@
+"""The landmark test: a camera that pans around the whole panorama comes back to the same place; is it the same again?
+
+A pan at s pixels a second is back after AROUND / s seconds. For each rollout the frames of the first visit are compared with
+those of later times around one turn, shifted sideways a little either way, and the best agreement is kept (the model's own
+speed is not known exactly). Objects move, so only the upper part of the columns away from the object's colour would be fair;
+the score is therefore reported beside two others: real clips of the world (what a perfect memory gets), and pairs of rollouts of
+the same prompt with different noise (what no memory gets).
+
+    landmarks.py OUT.json --model FOLDER [--prompts 50] [--seconds 38]"""
+import argparse, json, math
+import numpy as np
+import torch
+import torch.nn.functional as F
+from common import *
+
+ap = argparse.ArgumentParser()
+ap.add_argument("out"); ap.add_argument("--model"); ap.add_argument("--prompts", type=int, default=50)
+ap.add_argument("--seconds", type=float, default=38); ap.add_argument("--batch", type=int, default=25); ap.add_argument("--seed", type=int, default=5)
+a = ap.parse_args()
+dev = "cuda" if torch.cuda.is_available() else "cpu"
+rng = np.random.default_rng(a.seed)
+FAST, SLOW = 40.0, 30.0  # speeds of the world's pans, pixels a second
+FIRST, STRIDE, SHIFT = 1.0, 4, 24
+
+
+def psnr(x, y):
+    return -10 * torch.log10((x - y).pow(2).mean((-1, -2, -3)).clamp(min=1e-8))
+
+
+def best(now, later):
+    """now [3,H,W], later [n,3,H,W] -> best PSNR over frames and sideways shifts."""
+    top = -99.0
+    for s in range(-SHIFT, SHIFT + 1, 4):
+        a0, b0 = max(0, s), max(0, -s)
+        n = now.shape[-1] - abs(s)
+        top = max(top, psnr(now[..., a0:a0 + n], later[..., b0:b0 + n]).max().item())
+    return top
+
+
+def score(video, other=None):
+    """video [T,3,H,W] at 16 fps: agreement of the frame after one second with those of about one turn later."""
+    first = video[int(FIRST * world.FPS)]
+    lo, hi = (int((FIRST + world.AROUND / s) * world.FPS) for s in (FAST * 1.1, SLOW / 1.1))
+    later = (video if other is None else other)[lo:hi + 1:STRIDE]
+    return best(first, later) if len(later) else float("nan")
+
+
+def summary(x):
+    x = np.array(x)
+    return {"n": len(x), "mean": round(float(x.mean()), 2), "ci95": round(float(1.96 * x.std(ddof=1) / math.sqrt(len(x))), 2) if len(x) > 1 else None}
+
+
+specs = []
+while len(specs) < a.prompts:
+    s = world.draw_spec(rng, count=1)
+    if s["camera"] in ("left", "right"):
+        s["objects"][0].update(size="small", motion="stays")
+        specs.append(s)
+text = Text(dev)
+ck = load_parts(a.model) or load_model_folder(a.model)
+tf, te, vae = Wan().to(dev).eval(), UMT5(1280).to(dev).eval(), TAEHV().to(dev).eval()
+tf.load_state_dict(part(ck, "tf.")); te.load_state_dict(part(ck, "te.")); vae.load_state_dict(part(ck, "vae."))
+frames = math.ceil((a.seconds * world.FPS + 3) / 4 / CHUNK) * CHUNK
+model, strangers, perfect = [], [], []
+for b in range(0, len(specs), a.batch):
+    some = specs[b:b + a.batch]
+    prompts = [world.sentence(s) for s in some]
+    video, other = (sample_video(tf, te, vae, text, prompts, frames, dev, seed=s)[1].clamp(0, 1) for s in (a.seed + b, a.seed + b + 1000))
+    for v, w in zip(video, other):
+        model.append(score(v)); strangers.append(score(v, w))
+    P, _, _ = world.sample(rng, len(some), some)
+    for p in P:
+        perfect.append(score(world.render(p[None].to(dev), 4 * frames - 3)[0].clamp(0, 1)))
+result = {"seconds": a.seconds, "model": summary(model), "the world itself": summary(perfect), "same prompt, other noise": summary(strangers)}
+json.dump(result, open(a.out, "w"), indent=1)
+print(json.dumps(result))

@@ -1,0 +1,176 @@
+"""Stage B: Self-Forcing distillation to four steps with distribution matching.
+
+    train_dmd.py OUT SECONDS --init FOLDER [--teacher FOLDER]
+
+The student rolls out on its own, chunk by chunk, with its own four steps and its own memory; the gradient goes through one
+random step of each of the last FULL frames. The frozen teacher (bidirectional, guided) and a critic that learns the student's
+distribution judge those frames together. Some rollouts begin earlier (--long), so that the memory is in its steady state."""
+import argparse, glob, math, os, time
+import numpy as np
+import torch
+import torch._dynamo
+from common import *
+
+ap = argparse.ArgumentParser()
+ap.add_argument("out"); ap.add_argument("seconds", type=float)
+ap.add_argument("--init"); ap.add_argument("--teacher"); ap.add_argument("--state")
+ap.add_argument("--lr", type=float, default=6e-5)
+ap.add_argument("--clr", type=float, default=1.2e-4)
+ap.add_argument("--guide", type=float, default=3.0)
+ap.add_argument("--batch", type=int, default=48)
+ap.add_argument("--critics", type=int, default=3)
+ap.add_argument("--long", type=float, default=.4, help="share of iterations whose rollout begins before the judged frames")
+ap.add_argument("--deadline", type=float, default=0)
+a = ap.parse_args()
+dev = "cuda" if torch.cuda.is_available() else "cpu"
+tiny = dev == "cpu"
+torch._dynamo.config.recompile_limit = 64
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+os.makedirs(a.out, exist_ok=True)
+log = Log(f"{a.out}/log_dmd.txt")
+seed = int(time.time())
+torch.manual_seed(seed)
+rng = np.random.default_rng(seed)
+text = Text(dev)
+load = lambda d: load_parts(d) if glob.glob(f"{d}/ckpt.part0") else load_model_folder(d)
+ck = load(a.init)
+tk = load(a.teacher) if a.teacher else ck
+vae = TAEHV().to(dev).to(memory_format=torch.channels_last)
+vae.load_state_dict(part(ck, "vae.")); vae.eval().requires_grad_(False)
+te = UMT5(1280).to(dev); te.load_state_dict(part(ck, "te.")); te.eval().requires_grad_(False)
+gen, real, fake, show = (Wan().to(dev) for _ in range(4))
+gen.load_state_dict(part(ck, "tf."))
+real.load_state_dict(part(tk, "tf.")); real.requires_grad_(False); show.requires_grad_(False)
+fake.load_state_dict(part(tk, "tf."))
+if not tiny:
+    for m in (gen, real, fake):
+        m.compile()
+og = torch.optim.AdamW(gen.parameters(), lr=a.lr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
+oc = torch.optim.AdamW(fake.parameters(), lr=a.clr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
+ema = EMA(gen, .995)
+if a.state and os.path.exists(a.state):
+    s = torch.load(a.state, map_location=dev)
+    gen.load_state_dict(s["gen"]); fake.load_state_dict(s["fake"]); og.load_state_dict(s["og"]); oc.load_state_dict(s["oc"])
+    ema.val = [v.to(dev) for v in s["ema"]]; ema.n = s["n"]
+    log("resumed the full state")
+B = 2 if tiny else a.batch
+cast = lambda: torch.autocast(dev, torch.bfloat16, enabled=not tiny)
+h, w = world.H // 8, world.W // 8
+FULL = 6 if tiny else 12
+PROMPTS = 4 * B if tiny else 6000
+with torch.no_grad(), cast():
+    bank = text([world.caption(rng, world.draw_spec(rng)) for _ in range(PROMPTS)])
+    empty = text([""])
+    bank_emb = torch.cat([te(i, n) for i, n in zip(bank[0].split(500), bank[1].split(500))])
+    empty_emb = te(*empty).expand(B, -1, -1)
+empty_n = empty[1].expand(B)
+log("prompts ready")
+
+
+def self_rollout(tt, frames, exit_step, grad_from):
+    """Free rollout; gradient through the exit step of each chunk from frame grad_from on."""
+    memory = [[] for _ in gen.blocks]
+    outs = []
+    flat = ([(k.detach(), v.detach()) for k, v in tt[0]], tt[1])
+    for f in range(0, frames, CHUNK):
+        x = torch.randn(B, CHUNK, 16, h, w, device=dev)
+        last_step = exit_step if f >= grad_from else len(STEPS) - 1
+        for j in range(last_step + 1):
+            t = torch.full((B, CHUNK), STEPS[j], device=dev)
+            s = STEPS[j] / 1000
+            last = j == last_step
+            with torch.set_grad_enabled(last and f >= grad_from):
+                x0 = x - s * gen.chunk(x, t, tt if last else flat, memory, f)
+            if not last:
+                nx = STEPS[j + 1] / 1000
+                x = (1 - nx) * x0 + nx * torch.randn_like(x0)
+        outs.append(x0)
+        if f + CHUNK < frames:
+            with torch.no_grad():
+                gen.chunk(x0.detach(), torch.zeros(B, CHUNK, device=dev), flat, memory, f, keep=True)
+    return torch.cat(outs, 1)
+
+
+def level():
+    u = torch.rand(B, 1, device=dev)
+    return (5 * u / (1 + 4 * u)).clamp(.02, .98)
+
+
+def save():
+    save_parts(pack(ema.state(), te.state_dict(), vae.state_dict()), a.out)
+
+
+def picture(name, frames=21, seed=0):
+    show.load_state_dict(ema.state())
+    _, v = sample_video(show, te, vae, text, TEST_PROMPTS[:2] if tiny else TEST_PROMPTS, 6 if tiny else frames, dev, seed=seed)
+    sheet(v, f"{a.out}/sheet_{name}.png", n=8)
+    log("sheet", name)
+
+
+t0, step, saved, shown, hist, begin = None, 0, 0.0, 0, [], time.time()
+buffer = []
+while True:
+    now = time.time()
+    p = 0 if t0 is None else (now - t0) / (a.deadline - t0 if a.deadline else a.seconds)
+    if p >= 1 or (tiny and step >= 2) or (a.deadline and now > a.deadline):
+        break
+    k = min(1, (step + 1) / 20) * (1 if p < .6 else max(.1, (1 - p) / .4))
+    og.param_groups[0]["lr"], oc.param_groups[0]["lr"] = a.lr * k, a.clr * min(1, (step + 1) / 20)
+    i = torch.randint(0, PROMPTS, (B,), device=dev)
+    ec, nc = bank_emb[i], bank[1][i]
+    exit_step = int(rng.integers(len(STEPS)))
+    extra = 0 if rng.random() > a.long else 3 * int(rng.integers(1, 2 if tiny else 6))
+    with cast():
+        tt = gen.text(ec, nc)
+        x = self_rollout(tt, FULL + extra, exit_step, extra)[:, extra:]
+        with torch.no_grad():
+            s = level()
+            sb = s[:, :, None, None, None]
+            xs = (1 - sb) * x + sb * torch.randn_like(x)
+            t = (1000 * s).expand(-1, FULL)
+            vr = real.bidir(xs, t, real.text(ec, nc))
+            vu = real.bidir(xs, t, real.text(empty_emb, empty_n))
+            vf = fake.bidir(xs, t, fake.text(ec, nc))
+            r = xs - sb * (vu + a.guide * (vr - vu))
+            f = xs - sb * vf
+            norm = (x - r).abs().mean((1, 2, 3, 4), keepdim=True).clamp(min=.02)
+            grad = torch.nan_to_num((f - r) / norm)
+        loss = .5 * (x.float() - (x - grad).detach().float()).pow(2).mean()
+    og.zero_grad(set_to_none=True)
+    loss.backward()
+    gn = clip_gpu([q for q in gen.parameters()], 10.0)
+    og.step(); ema.step()
+    buffer = (buffer + [(x.detach(), ec, nc)])[-3:]
+    lc = []
+    for c in range(a.critics):
+        xd, e, n = buffer[-1 - c % len(buffer)] if c > 1 else buffer[-1]
+        with cast():
+            sc = level()
+            eps = torch.randn_like(xd)
+            v = fake.bidir((1 - sc[:, :, None, None, None]) * xd + sc[:, :, None, None, None] * eps, (1000 * sc).expand(-1, FULL), fake.text(e, n))
+            l = (v - (eps - xd)).pow(2).mean()
+        oc.zero_grad(set_to_none=True)
+        l.backward()
+        clip_gpu(list(fake.parameters()), 10.0)
+        oc.step()
+        lc.append(l.detach())
+    hist.append(torch.stack([grad.abs().mean(), torch.stack(lc).mean(), gn, x.detach().float().std(), norm.mean()]))
+    step += 1
+    if step == 12:
+        if dev == "cuda":
+            torch.cuda.synchronize()
+        log("warm after %.0f s" % (time.time() - begin), "peak GB", torch.cuda.max_memory_allocated() / 1e9 if dev == "cuda" else "")
+        t0 = time.time()
+    if step % (1 if tiny else 50) == 0:
+        m = torch.stack(hist).mean(0).tolist(); hist = []
+        log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f" % tuple(m), "%.0f%%" % (100 * p))
+    if t0 and now - t0 > saved + 100:
+        save(); saved = now - t0
+    if p > (.25, .6, 9)[shown]:
+        picture(f"dmd_{shown}"); shown += 1
+save()
+log("done, steps", step, "seconds %.0f" % (time.time() - (t0 or begin)))
+picture("dmd")
+picture("dmd_20s", 81, seed=1)
+if a.state:
+    torch.save({"gen": gen.state_dict(), "fake": fake.state_dict(), "og": og.state_dict(), "oc": oc.state_dict(), "ema": ema.val, "n": ema.n}, a.state)
