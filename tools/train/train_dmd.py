@@ -4,12 +4,18 @@
 
 The student rolls out on its own, chunk by chunk, with its own four steps and its own memory; the gradient goes through one
 random step of each of the last FULL frames. The frozen teacher (bidirectional, guided) and a critic that learns the student's
-distribution judge those frames together. Some rollouts begin earlier (--long), so that the memory is in its steady state."""
+distribution judge those frames together. Some rollouts begin earlier (--long), so that the memory is in its steady state.
+
+With --recipe sparse-forcing the student rolls out under that memory (`sparse.py`), starting from the distilled dense model, and
+--lora trains only a low-rank difference, written as OUT/<recipe>.safetensors:
+
+    train_dmd.py OUT SECONDS --init DISTILLED --teacher TEACHER --recipe sparse-forcing --lora 16 --lr 3e-4 --extra 16"""
 import argparse, glob, math, os, time
 import numpy as np
 import torch
 import torch._dynamo
 from common import *
+from sparse import SparseWan, add_lora, save_lora
 
 ap = argparse.ArgumentParser()
 ap.add_argument("out"); ap.add_argument("seconds", type=float)
@@ -20,6 +26,9 @@ ap.add_argument("--guide", type=float, default=3.0)
 ap.add_argument("--batch", type=int, default=48)
 ap.add_argument("--critics", type=int, default=3)
 ap.add_argument("--long", type=float, default=.4, help="share of iterations whose rollout begins before the judged frames")
+ap.add_argument("--extra", type=int, default=5, help="at most this many chunks before the judged frames")
+ap.add_argument("--recipe", default="dense", choices=["dense", "sparse-forcing"])
+ap.add_argument("--lora", type=int, default=0, help="rank; 0 trains all weights")
 ap.add_argument("--deadline", type=float, default=0)
 a = ap.parse_args()
 dev = "cuda" if torch.cuda.is_available() else "cpu"
@@ -38,14 +47,19 @@ tk = load(a.teacher) if a.teacher else ck
 vae = TAEHV().to(dev).to(memory_format=torch.channels_last)
 vae.load_state_dict(part(ck, "vae.")); vae.eval().requires_grad_(False)
 te = UMT5(1280).to(dev); te.load_state_dict(part(ck, "te.")); te.eval().requires_grad_(False)
-gen, real, fake, show = (Wan().to(dev) for _ in range(4))
+real, fake = Wan().to(dev), Wan().to(dev)
+gen, show = ((SparseWan() if a.recipe != "dense" else Wan()).to(dev) for _ in range(2))
 gen.load_state_dict(part(ck, "tf."))
 real.load_state_dict(part(tk, "tf.")); real.requires_grad_(False); show.requires_grad_(False)
 fake.load_state_dict(part(tk, "tf."))
+if a.lora:
+    add_lora(gen, a.lora, a.lora); add_lora(show, a.lora, a.lora)
+trained = [p for p in gen.parameters() if p.requires_grad]
+log("trained parameters", sum(p.numel() for p in trained))
 if not tiny:
     for m in (gen, real, fake):
         m.compile()
-og = torch.optim.AdamW(gen.parameters(), lr=a.lr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
+og = torch.optim.AdamW(trained, lr=a.lr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
 oc = torch.optim.AdamW(fake.parameters(), lr=a.clr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
 ema = EMA(gen, .995)
 if a.state and os.path.exists(a.state):
@@ -69,7 +83,7 @@ log("prompts ready")
 
 def self_rollout(tt, frames, exit_step, grad_from):
     """Free rollout; gradient through the exit step of each chunk from frame grad_from on."""
-    memory = [[] for _ in gen.blocks]
+    memory = gen.memory()
     outs = []
     flat = ([(k.detach(), v.detach()) for k, v in tt[0]], tt[1])
     for f in range(0, frames, CHUNK):
@@ -97,6 +111,8 @@ def level():
 
 
 def save():
+    if a.lora:
+        return save_lora(ema.state().items(), f"{a.out}/{a.recipe}.safetensors", a.lora)
     save_parts(pack(ema.state(), te.state_dict(), vae.state_dict()), a.out)
 
 
@@ -119,7 +135,7 @@ while True:
     i = torch.randint(0, PROMPTS, (B,), device=dev)
     ec, nc = bank_emb[i], bank[1][i]
     exit_step = int(rng.integers(len(STEPS)))
-    extra = 0 if rng.random() > a.long else 3 * int(rng.integers(1, 2 if tiny else 6))
+    extra = 0 if rng.random() > a.long else 3 * int(rng.integers(1, 2 if tiny else a.extra + 1))
     with cast():
         tt = gen.text(ec, nc)
         x = self_rollout(tt, FULL + extra, exit_step, extra)[:, extra:]
@@ -138,7 +154,7 @@ while True:
         loss = .5 * (x.float() - (x - grad).detach().float()).pow(2).mean()
     og.zero_grad(set_to_none=True)
     loss.backward()
-    gn = clip_gpu([q for q in gen.parameters()], 10.0)
+    gn = clip_gpu(trained, 10.0)
     og.step(); ema.step()
     buffer = (buffer + [(x.detach(), ec, nc)])[-3:]
     lc = []

@@ -358,6 +358,10 @@ class Wan(nn.Module):
     def forced(self, clean, noisy, t, text):
         return self.mixed([(noisy, t, clean[:, :noisy.shape[1] - CHUNK])], text)[0]
 
+    def memory(self):
+        """An empty memory for `chunk`."""
+        return [[] for _ in self.blocks]
+
     def chunk(self, lat, t, text, memory, start, keep=False):
         """One chunk [B,3,16,h,w] against the memory: a list per layer of (k, v) of earlier chunks, each [B,N,H,128]. With keep,
         the chunk's own keys and values are appended (and the oldest dropped) and nothing is returned."""
@@ -391,7 +395,7 @@ def rollout(model, text, noise, steps=STEPS, generator=None, start=0, euler=Fals
     With uncond (the text of the empty prompt) guidance at `scale`."""
     B, Fr = noise.shape[:2]
     texts = [text] if uncond is None else [text, uncond]
-    memories = [[[] for _ in model.blocks] for _ in texts]
+    memories = [model.memory() for _ in texts]
     out = []
     for f in range(0, Fr, CHUNK):
         x = noise[:, f:f + CHUNK]

@@ -1,0 +1,148 @@
+"""Sparse Forcing's memory for training: persistent blocks and top-k local blocks, as at inference, and LoRA to train under it.
+
+A block is a tile of TILE tokens of one frame (the engine's pages). Per layer and head: P, at most `capacity` frames' worth of old
+blocks that every query reads; L, the chunk before and the current one, of which each query block reads the best `density` by the
+product of pooled queries and keys. When a chunk leaves L its blocks compete with P for the places, by the share of pooled
+attention that the clean queries of the chunk give them; the blocks of the first `sink` frames always win. Keys keep the rotation
+of their own frame (absolute positions). Selection is discrete and has no gradient."""
+import math
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from wan import CHUNK, Wan
+
+TILE = (5, 8)
+
+
+class SparseWan(Wan):
+    def __init__(self, capacity=6, local=6, density=.25, sink=3, **kw):
+        super().__init__(**kw)
+        self.capacity, self.local, self.density, self.sink = capacity, local // CHUNK, density, sink
+        self._order = {}
+
+    def memory(self):
+        return [dict(local=[], p=None, score=None, seen=0) for _ in self.blocks]
+
+    def order(self, gh, gw, dev):
+        """Places of a frame tile by tile, and back."""
+        if (gh, gw) not in self._order:
+            i = torch.arange(gh * gw).reshape(gh // TILE[0], TILE[0], gw // TILE[1], TILE[1]).permute(0, 2, 1, 3).reshape(-1)
+            self._order[gh, gw] = (i.to(dev), torch.argsort(i).to(dev))
+        return self._order[gh, gw]
+
+    def chunk(self, lat, t, text, memory, start, keep=False):
+        B, Fr, _, h, w = lat.shape
+        there, back = self.order(h // 2, w // 2, lat.device)
+        n = TILE[0] * TILE[1]
+        share = lambda z: z[:, None].expand(-1, Fr, *z.shape[1:]).flatten(0, 1)
+        last = len(self.blocks) - 1
+
+        def attend(i, q, k, v):
+            m = memory[i]
+            H, S = q.shape[2], q.shape[1]
+            tiles = lambda z: z.reshape(B, Fr, S, H, -1)[:, :, there].permute(0, 3, 1, 2, 4).reshape(B, H, Fr * S // n, n, -1)
+            q, k, v = tiles(q), tiles(k), tiles(v)
+            kl, vl = (torch.cat([c[j] for c in m["local"]] + [z], 2) for j, z in ((0, k), (1, v)))
+            kp, vp = (m["p"]["k"], m["p"]["v"]) if m["p"] else (k[:, :, :0], v[:, :, :0])
+            with torch.no_grad():
+                qm = q.float().mean(3)
+                scores = lambda z: qm @ z.float().mean(3).transpose(-1, -2) * q.shape[-1] ** -.5
+                sl = scores(kl)
+                best = sl.topk(max(1, math.ceil(self.density * sl.shape[-1])), -1).indices
+                seen = torch.zeros_like(sl, dtype=torch.bool).scatter_(-1, best, True)
+                seen = torch.cat([torch.ones(*seen.shape[:3], kp.shape[2], dtype=torch.bool, device=seen.device), seen], -1)
+                if keep:
+                    mass = torch.cat([scores(kp), sl], -1).softmax(-1).sum(2)  # per block of P and L
+            if keep:
+                self.end_of_chunk(m, k.detach(), v.detach(), mass, Fr * S // n)
+                if i == last:
+                    return None
+            mask = seen.repeat_interleave(n, 2).repeat_interleave(n, 3)
+            o = F.scaled_dot_product_attention(q.flatten(2, 3), torch.cat([kp, kl], 2).flatten(2, 3), torch.cat([vp, vl], 2).flatten(2, 3), attn_mask=mask)
+            return o.reshape(B, H, Fr, S, -1).permute(0, 2, 3, 1, 4)[:, :, back].flatten(0, 1)
+
+        pos = torch.arange(start, start + Fr, device=lat.device).repeat(B)
+        v = self.frames(lat.flatten(0, 1), t.flatten(), pos, text, share, attend)
+        return None if v is None else v.unflatten(0, (B, Fr))
+
+    def end_of_chunk(self, m, k, v, mass, blocks):
+        """The clean chunk joins L; what falls out of L competes for P."""
+        frame = m["seen"] * CHUNK + torch.arange(CHUNK, device=k.device).repeat_interleave(blocks // CHUNK)
+        m["seen"] += 1
+        m["local"].append((k, v, frame.expand(*k.shape[:2], -1)))
+        if len(m["local"]) < self.local:
+            return
+        ek, ev, ef = m["local"].pop(0)
+        if m["p"] is None:
+            m["p"] = dict(k=ek, v=ev, frame=ef)
+        else:
+            np_ = m["p"]["k"].shape[2]
+            kk, vv, ff = torch.cat([m["p"]["k"], ek], 2), torch.cat([m["p"]["v"], ev], 2), torch.cat([m["p"]["frame"], ef], 2)
+            score = mass[..., :np_ + blocks].masked_fill(ff < self.sink, math.inf)
+            room = min(self.capacity * blocks // CHUNK, kk.shape[2])
+            best = torch.sort(score, dim=-1, descending=True, stable=True).indices[..., :room].sort(-1).values
+            pick = lambda z: z.gather(2, best[..., None, None].expand(*best.shape, *z.shape[3:]))
+            m["p"] = dict(k=pick(kk), v=pick(vv), frame=ff.gather(2, best))
+
+
+# ---------------------------------------------------------------- LoRA
+
+class LoRA(nn.Module):
+    """A frozen linear layer and a trained product of two thin ones."""
+    def __init__(self, base, rank, alpha):
+        super().__init__()
+        self.base, self.scale = base, alpha / rank
+        self.lora_A, self.lora_B = nn.Linear(base.in_features, rank, bias=False), nn.Linear(rank, base.out_features, bias=False)
+        nn.init.normal_(self.lora_A.weight, 0, base.in_features ** -.5)
+        nn.init.zeros_(self.lora_B.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.scale * self.lora_B(self.lora_A(x))
+
+
+LAYERS = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "attn2.to_q", "attn2.to_out.0", "ffn.net.0.proj", "ffn.net.2")
+
+
+def add_lora(model, rank=16, alpha=16):
+    model.requires_grad_(False)
+    for b in model.blocks:
+        for name in LAYERS:
+            parent, _, leaf = name.rpartition(".")
+            p = b.get_submodule(parent)
+            setattr(p, leaf, LoRA(getattr(p, leaf), rank, alpha).to(b.norm2.weight.device))
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def save_lora(named, path, alpha):
+    """named: (name, tensor) of a model after add_lora -> a file with PEFT's names."""
+    out = {"base_model.model." + k: v.detach().to(torch.bfloat16).contiguous().cpu() for k, v in named if ".lora_" in k}
+    save_file(out, path, metadata={"format": "pt", "alpha": str(alpha)})
+
+
+if __name__ == "__main__":
+    # read everything, keep everything: the same as the dense window
+    from wan import UMT5
+    torch.manual_seed(0)
+    torch.set_grad_enabled(False)
+    s, d, te = SparseWan(capacity=15, density=1.0), Wan(), UMT5(1280)
+    s.load_state_dict(d.state_dict())
+    ids, n = torch.randint(4, 900, (2, 20)), torch.tensor([20, 13])
+    kv = d.text(te(ids, n), n)
+    t = torch.full((2, 3), 500.)
+    clip = torch.randn(2, 30, 16, 10, 32)
+    a, b, outs = s.memory(), d.memory(), []
+    for f in range(0, 21, 3):
+        x = clip[:, f:f + 3]
+        outs.append((s.chunk(x, t, kv, a, f), d.chunk(x, t, kv, b, f)))
+        for m, mem in ((s, a), (d, b)):
+            m.chunk(x, 0 * t, kv, mem, f, keep=True)
+    rel = lambda y, z: float((y - z).norm() / z.norm())
+    print("dense limit", max(rel(y, z) for y, z in outs))
+    s.capacity, s.density, a = 6, .25, s.memory()
+    for f in range(0, 30, 3):
+        s.chunk(clip[:, f:f + 3], 0 * t, kv, a, f, keep=True)
+    fr = a[0]["p"]["frame"]
+    print("blocks kept", tuple(fr.shape), "of the first chunk", (fr < 3).sum(-1).tolist(), "frames", sorted(set(fr[0, 0].tolist())))
+    before = s.chunk(x, t, kv, s.memory(), 0)
+    print("lora parameters", sum(p.numel() for p in add_lora(s)), "starts as nothing", rel(s.chunk(x, t, kv, s.memory(), 0), before))
