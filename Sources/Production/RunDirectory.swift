@@ -5,16 +5,23 @@ import Tensors
 struct RunDirectory: Sendable {
   let path: String
 
-  /// Makes the folders.
+  /// Makes the folders; what is in them stays.
   init(creating path: String) throws {
     self.path = path
     do {
       try FileManager.default.createDirectory(atPath: path + "/chunks", withIntermediateDirectories: true)
     } catch { throw RunError("the run directory \(path) cannot be made: \(error.localizedDescription)") }
-    // Chunks of an earlier run would pass for this one's.
-    for file in (try? FileManager.default.contentsOfDirectory(atPath: path + "/chunks")) ?? []
-    where file.hasSuffix(".latent.safetensors") {
-      try? FileManager.default.removeItem(atPath: path + "/chunks/" + file)
+  }
+
+  /// Removes the latents and the manifest of an earlier run, which would pass for this one's.
+  /// - Throws: ``RunError`` for one that stays.
+  func removeEarlierRun() throws {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: path + "/chunks")) ?? []
+    let old = names.filter { $0.hasSuffix(".latent.safetensors") }.map { "chunks/" + $0 } + ["manifest.json"]
+    for file in old where FileManager.default.fileExists(atPath: path + "/" + file) {
+      do { try FileManager.default.removeItem(atPath: path + "/" + file) } catch {
+        throw RunError("\(path)/\(file) of an earlier run cannot be removed; choose another --run-dir")
+      }
     }
   }
 

@@ -69,6 +69,16 @@ struct RunRecord: Encodable {
     self.promptCut = promptCut
   }
 
+  /// - Throws: ``RunError`` if something else than the record of a run has this name: it would be lost.
+  static func checkReplaceable(_ path: String) throws {
+    struct Mark: Decodable { let engine: String }
+    guard FileManager.default.fileExists(atPath: path) else { return }
+    let mark = FileManager.default.contents(atPath: path).flatMap { try? JSONDecoder().decode(Mark.self, from: $0) }
+    guard mark?.engine == Engine.name else {
+      throw RunError("\(path) is in the way: the run's record goes there; move it, or choose another output")
+    }
+  }
+
   /// Writes the record under a temporary name and renames it.
   func write(to path: String) throws {
     let encoder = JSONEncoder()

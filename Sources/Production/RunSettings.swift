@@ -135,6 +135,7 @@ public struct RunSettings: Sendable {
     case nil: break
     }
     guard sink >= 0 else { throw UsageError("--sink \(sink) must not be negative") }
+    guard sink <= 1 << 24 else { throw UsageError("--sink \(sink) is more than \(1 << 24) frames") }
     let memory: any MemoryPolicy
     switch kind {
     case "all": memory = KeepAll()

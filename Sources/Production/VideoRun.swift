@@ -21,6 +21,7 @@ public struct VideoRun: Sendable {
     if settings.request.prompt.allSatisfy(\.isWhitespace) {
       throw UsageError("the prompt is empty; say what the video should show, as in --prompt \"a red ball\"")
     }
+    if settings.request.runDirectory?.isEmpty == true { throw UsageError("--run-dir '' names no folder") }
   }
 
   /// Where the video goes.
@@ -40,9 +41,13 @@ public struct VideoRun: Sendable {
     for warning in model.warnings { report(.warning(warning)) }
     for note in settings.notes { report(.note(note)) }
     // Opened first: a place that cannot be written is known before any work.
+    if let sidecar = sidecarPath { try RunRecord.checkReplaceable(sidecar) }
     let directory = try request.runDirectory.map { try RunDirectory(creating: $0) }
     let sink = try openSink()
     defer { sink.abandon() }
+    try requireMemory()
+    // Only now: until the sink is open, another run may be writing here.
+    try directory?.removeEarlierRun()
 
     let backend = CPUBackend(threads: threads)
     let tokenizer = try model.loadTokenizer()
@@ -126,6 +131,21 @@ public struct VideoRun: Sendable {
     } catch let error as VideoIOError where error.isUsage { throw UsageError("\(error)") }
   }
 
+  /// - Throws: ``RunError`` when the weights and the keys and values alone are more than the machine has.
+  private func requireMemory() throws {
+    let (rollout, c) = (settings.rollout, settings.model.transformer)
+    let frames = try rollout.recipe.memory.capacity(
+      chunkFrames: rollout.chunkFrames, total: settings.chunks * rollout.chunkFrames)
+    let tokens = Double(frames) * Double(rollout.latentHeight / 2) * Double(rollout.latentWidth / 2)
+    let needed = 4 * (Double(c.parameters) + 2 * Double(c.layers) * Double(c.width) * tokens)
+    let available = Double(ProcessInfo.processInfo.physicalMemory)
+    guard needed <= available else {
+      throw RunError(
+        "weights, keys and values take \(Format.bytes(Int(min(needed, 9e18)))), and this machine has "
+          + "\(Format.bytes(Int(available))); choose a smaller --size or --window")
+    }
+  }
+
   private func noise() -> any ChunkNoise {
     let rollout = settings.rollout
     switch settings.request.rng {
@@ -139,7 +159,12 @@ public struct VideoRun: Sendable {
 
   /// Pictures of a decoder's pixels `[frames, height, width, 3]` in 0...1, each value truncated to 8 bits as the
   /// published pipelines do.
-  static func frames(_ pixels: DeviceTensor, on backend: any Backend) -> [RGBFrame] {
+  ///
+  /// - Throws: ``RunError`` for pixels that are no numbers.
+  static func frames(_ pixels: DeviceTensor, on backend: any Backend) throws -> [RGBFrame] {
+    guard backend.allFinite(pixels) else {
+      throw RunError("the decoder gave NaN or infinity; the weights of the autoencoder are damaged")
+    }
     let (count, height, width) = (pixels.shape[0], pixels.shape[1], pixels.shape[2])
     let values = backend.download(pixels)
     let size = height * width * 3

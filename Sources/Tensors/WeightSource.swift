@@ -6,6 +6,8 @@ public protocol WeightSource: Sendable {
   var names: [String] { get }
   /// The shape of a tensor; nil if there is none of that name.
   func shape(of name: String) -> [Int]?
+  /// The element type of a tensor; nil if there is none of that name.
+  func dtype(of name: String) -> DType?
   /// A tensor's elements; throws if there is none of that name or it cannot be read.
   func tensor(_ name: String) throws -> Tensor
 }
@@ -22,6 +24,7 @@ public struct WeightDictionary: WeightSource {
 
   public var names: [String] { tensors.keys.sorted() }
   public func shape(of name: String) -> [Int]? { tensors[name]?.shape }
+  public func dtype(of name: String) -> DType? { tensors[name]?.dtype }
   public func tensor(_ name: String) throws -> Tensor {
     guard let tensor = tensors[name] else { throw MissingTensor(name: name, label: label) }
     return tensor

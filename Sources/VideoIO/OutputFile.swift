@@ -127,6 +127,21 @@ package final class OutputFile {
   }
 }
 
+/// Text to a standard descriptor, unbuffered, with an error that can be caught.
+public struct DirectOutput: Sendable {
+  public static let standardOutput = DirectOutput(descriptor: STDOUT_FILENO, name: "standard output")
+  public static let standardError = DirectOutput(descriptor: STDERR_FILENO, name: "standard error")
+  private let descriptor: Int32
+  private let name: String
+
+  /// - Throws: `VideoIOError.writeFailed` (full disk, closed pipe).
+  public func write(_ text: String) throws {
+    let bytes = Array(text.utf8)
+    let error = longtake_write_all(descriptor, bytes, bytes.count, -1)
+    if error != 0 { throw VideoIOError.writeFailed(path: name, reason: reason(errno: error)) }
+  }
+}
+
 /// Folders for outputs.
 public enum OutputFolder {
   /// Makes a folder, and those that it lies in, unless they are there.

@@ -99,7 +99,7 @@ import VideoIO
   /// Ends the program with one line on standard error.
   private static func fail(_ message: String, status: Int32) -> Never {
     let line = message.split(whereSeparator: \.isNewline).joined(separator: " ")
-    FileHandle.standardError.write(Data("dump-frames: \(line)\n".utf8))
+    _ = try? DirectOutput.standardError.write("dump-frames: \(line)\n")
     Foundation.exit(status)
   }
 }

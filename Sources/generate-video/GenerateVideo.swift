@@ -27,6 +27,7 @@ struct GenerateVideo: AsyncParsableCommand {
 @main
 enum Program {
   static func main() async {
+    Terminal.prepare()
     do {
       var command = try GenerateVideo.parseAsRoot()
       if var command = command as? any AsyncParsableCommand {

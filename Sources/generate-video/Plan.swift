@@ -5,7 +5,9 @@ import Production
 struct Plan: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Say what a run would do: chunks, memory, operations, time. Reads no weights.",
-    discussion: "Takes the flags of run. With --json, one object whose keys docs/formats.md describes.")
+    discussion:
+      "Takes the flags of run, so that its command line can be asked about as it stands; needs no prompt. With --json, one object whose keys docs/formats.md describes."
+  )
 
   @Flag(help: "One JSON object on standard output.")
   var json = false
@@ -13,6 +15,7 @@ struct Plan: ParsableCommand {
   @Flag(help: "With --json: which latent frames each latent frame reads at each step.")
   var detail = false
 
+  @OptionGroup var job: JobOptions
   @OptionGroup(title: "Model") var model: ModelOptions
   @OptionGroup(title: "Size and length") var size: SizeOptions
   @OptionGroup(title: "Noise levels") var schedule: ScheduleOptions
@@ -21,6 +24,7 @@ struct Plan: ParsableCommand {
 
   func run() throws {
     var request = RunRequest()
+    try job.apply(to: &request)
     model.apply(to: &request)
     try size.apply(to: &request)
     try schedule.apply(to: &request)

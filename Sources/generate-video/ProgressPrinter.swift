@@ -1,11 +1,14 @@
 import Foundation
 import Production
+import VideoIO
 
 /// Shows a run's events: one live line on a terminal, one line per chunk elsewhere, or JSON.
 final class ProgressPrinter {
   enum Style { case live, lines, json, quiet }
   private let style: Style
   private var lineIsOpen = false
+  /// Why an event could not be printed; the first time that it happened.
+  private(set) var failure: (any Error)?
 
   init(style: Style) { self.style = style }
 
@@ -34,7 +37,7 @@ final class ProgressPrinter {
 
   /// Leaves the cursor at the start of a line.
   func end() {
-    if lineIsOpen { FileHandle.standardError.write(Data("\n".utf8)) }
+    if lineIsOpen { Terminal.show("\n") }
     lineIsOpen = false
   }
 
@@ -61,7 +64,7 @@ final class ProgressPrinter {
   }
 
   private func overwrite(_ text: String) {
-    FileHandle.standardError.write(Data(("\r\u{1B}[K" + text).utf8))
+    Terminal.show("\r\u{1B}[K" + text)
     lineIsOpen = true
   }
 
@@ -73,7 +76,7 @@ final class ProgressPrinter {
   private func printJSON(_ event: RunEvent) {
     func emit(_ name: String, _ value: some Encodable) {
       guard let text = try? Terminal.json(Line(event: name, value: value)) else { return }
-      FileHandle.standardOutput.write(Data((text + "\n").utf8))
+      do { try DirectOutput.standardOutput.write(text + "\n") } catch { failure = failure ?? error }
     }
     switch event {
     case .warning(let text): emit("warning", text)

@@ -75,7 +75,7 @@ public struct ModelFolder: Sendable {
       let name = try ConfigurationFile(path: autoencoderFile).value("_class_name") as? String ?? ""
       kind = AutoencoderKind(rawValue: name)
       if kind == nil {
-        missing.append("an autoencoder that this engine knows (\(autoencoderFile) has the class '\(name)')")
+        missing.append("autoencoder (\(autoencoderFile) has the class '\(name)'; known are AutoencoderKLWan and TAEHV)")
       }
     } else {
       missing.append("autoencoder (\(autoencoderFile))")
@@ -140,6 +140,12 @@ public struct ModelFolder: Sendable {
         path: path,
         problem: "the autoencoder has \(decoder.latentChannels) latent channels, the transformer "
           + "\(transformer.outputChannels)")
+    }
+    guard decoder.framesPerLatent == 4, decoder.pixelsPerLatent == 8 else {
+      throw ModelError.folder(
+        path: path,
+        problem: "the autoencoder makes \(decoder.framesPerLatent) frames of \(decoder.pixelsPerLatent)x"
+          + "\(decoder.pixelsPerLatent) pixels of a latent position; only 4 of 8x8 are supported")
     }
     return decoder
   }

@@ -73,9 +73,27 @@ public struct ModelSettings: Sendable, Equatable {
     contextNoise = try number("context_noise", contextNoise)
     autoencoder = try text("vae") ?? autoencoder
     for (key, list) in [("steps", steps), ("steps_undistilled", undistilledSteps)] {
-      if let list, list.isEmpty || !list.allSatisfy({ $0 > 0 && $0 <= 1000 }) {
-        throw file.problem("'\(key)' must be a list of timesteps in (0, 1000]")
-      }
+      guard let list else { continue }
+      guard !list.isEmpty, list.allSatisfy({ $0 > 0 && $0 <= 1000 }),
+        zip(list, list.dropFirst()).allSatisfy({ $0 > $1 })
+      else { throw file.problem("'\(key)' must be a list of falling timesteps in (0, 1000]") }
+    }
+    // What a flag may not say, a file may not say either; the error names the file and not the flag.
+    for (key, size) in [("height", height), ("width", width)] where size % 16 != 0 || size > 16384 {
+      throw file.problem("'\(key)' is \(size), wanted a multiple of 16 up to 16384")
+    }
+    guard framesPerSecond <= 1000 else { throw file.problem("'fps' is \(framesPerSecond), wanted at most 1000") }
+    guard chunkFrames <= 1024 else { throw file.problem("'chunk_frames' is \(chunkFrames), wanted at most 1024") }
+    guard sinkFrames <= windowFrames, windowFrames >= sinkFrames + chunkFrames else {
+      throw file.problem(
+        "a window of \(windowFrames) frames cannot hold a chunk of \(chunkFrames) beside a sink of \(sinkFrames)")
+    }
+    guard positions.map({ ["absolute", "window"].contains($0) }) ?? true else {
+      throw file.problem("'rope' is \(positions ?? ""), wanted absolute or window")
+    }
+    guard shift > 0 else { throw file.problem("'shift' is \(shift), wanted more than 0") }
+    guard (0...1000).contains(contextNoise) else {
+      throw file.problem("'context_noise' is \(contextNoise), wanted a timestep from 0 to 1000")
     }
     guard !autoencoder.contains("/"), !autoencoder.hasPrefix("."), !autoencoder.isEmpty else {
       throw file.problem("'vae' must name a subfolder, not '\(autoencoder)'")

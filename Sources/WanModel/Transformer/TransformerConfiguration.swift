@@ -67,7 +67,9 @@ public struct TransformerConfiguration: Sendable, Equatable {
     }
     frequencies = try json.positive("freq_dim", default: 256)
     if let value = json.value("eps") as? Double { epsilon = Float(value) }
-    guard headDim % 2 == 0, headDim >= 6, headDim <= 4096, layers <= 4096, heads <= 4096, feedForward <= 1 << 20 else {
+    guard headDim % 2 == 0, headDim >= 6, headDim <= 4096, layers <= 4096, heads <= 4096, heads * headDim <= 1 << 17,
+      feedForward <= 1 << 20
+    else {
       throw json.problem("absurd sizes: \(layers) layers, \(heads) heads of \(headDim), ffn \(feedForward)")
     }
   }

@@ -12,7 +12,7 @@ public enum ModelError: Error, CustomStringConvertible {
   public var description: String {
     switch self {
     case .weights(let module, let label, let missing, let extra, let misshapen):
-      let parts = [("missing", missing), ("not expected", extra), ("of the wrong shape", misshapen)]
+      let parts = [("missing", missing), ("not expected", extra), ("of the wrong shape or type", misshapen)]
         .filter { !$0.1.isEmpty }
         .map { kind, names in
           let shown = names.prefix(6).joined(separator: ", ")
@@ -52,6 +52,9 @@ struct CheckedWeights {
       stored[own] = name
       let found = source.shape(of: name) ?? []
       if found != wanted { misshapen.append("\(name) (found \(found), wanted \(wanted))") }
+      if let dtype = source.dtype(of: name), ![.f32, .bf16, .f16].contains(dtype) {
+        misshapen.append("\(name) (found \(dtype), wanted f32, bf16 or f16)")
+      }
     }
     let missing = expected.keys.filter { stored[$0] == nil }.sorted()
     guard missing.isEmpty, extra.isEmpty, misshapen.isEmpty else {
