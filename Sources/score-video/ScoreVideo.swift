@@ -73,11 +73,18 @@ import VideoQuality
   func run() throws {
     let report = try QualityReport(scoring: input, chunkFrames: chunkFrames)
     if let plot { try PNG.write(QualityPlot(report).picture(), to: plot) }
-    if json {
-      FileHandle.standardOutput.write(try report.json() + Data("\n".utf8))
-    } else {
-      print(report.text)
-      if let plot { print("plot: \(plot)") }
+    let lines = try json ? report.json() : Data((report.text + (plot.map { "\nplot: \($0)" } ?? "")).utf8)
+    try ScoreVideo.output(lines + Data("\n".utf8))
+  }
+
+  /// Writes to standard output, which may be a full disk.
+  private static func output(_ data: Data) throws {
+    var rest = data[...]
+    while !rest.isEmpty {
+      let written = rest.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+      if written < 0 && errno == EINTR { continue }
+      if written < 0 { throw VideoIOError.writeFailed(path: "standard output", reason: reason(errno: errno)) }
+      rest = rest.dropFirst(written)
     }
   }
 

@@ -107,6 +107,23 @@ import VideoIO
     #expect(try score("run", in: scratch).text.contains("the latents were not measured"))
   }
 
+  @Test func `a full disk behind standard output is one line`() throws {
+    let scratch = try scratchWithRun()
+    for arguments in [["run"], ["run", "--json"]] {
+      let process = program("score-video", arguments, in: scratch.path)
+      let log = Pipe()
+      let full: FileHandle = try #require(FileHandle(forWritingAtPath: "/dev/full"))
+      process.standardOutput = full
+      process.standardError = log
+      try process.run()
+      let error = String(decoding: log.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+      process.waitUntilExit()
+      #expect(process.terminationStatus == 1, "\(error)")
+      #expect(error.hasPrefix("score-video: writing 'standard output' failed: no space"), "\(error)")
+      #expect(error.split(whereSeparator: \.isNewline).count == 1, "\(error)")
+    }
+  }
+
   @Test func `help teaches`() throws {
     let help = try score("--help", in: Scratch())
     #expect(help.status == 0 && help.text.contains("EXAMPLES") && help.text.contains("--chunk-frames"), "\(help)")

@@ -1,7 +1,8 @@
 /// What a latent frame looks like, for the loop score in latent space, which a rollout could take while it runs.
 ///
 /// Specification of LVSA, §5.10 (iv): the latent frame `[channels, height, width]` is averaged over 4 x 4 cells, the mean of all
-/// entries is taken off, and the rest is brought to length 1.
+/// entries is taken off, and the rest is brought to length 1. The levels of the channels stay in, so that frames of one tint are
+/// more alike than their layout: compare scores of the same model only.
 public enum LatentFeature {
   public static let cells = 4
 
