@@ -8,6 +8,7 @@ let package = Package(
     .library(name: "Longtake", targets: ["Tensors", "Compute", "SparseAttention", "WanModel", "Rollout"]),
     .executable(name: "generate-video", targets: ["generate-video"]),
     .executable(name: "dump-frames", targets: ["dump-frames"]),
+    .executable(name: "score-video", targets: ["score-video"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
@@ -29,6 +30,7 @@ let package = Package(
     .target(
       name: "Production",
       dependencies: ["VideoIO", "Rollout", "WanModel", "SparseAttention", "Compute", "Tensors"]),
+    .target(name: "VideoQuality", dependencies: ["VideoIO", "Tensors"]),
     .executableTarget(
       name: "generate-video",
       dependencies: [
@@ -38,6 +40,11 @@ let package = Package(
       name: "dump-frames",
       dependencies: [
         "VideoIO", "Tensors", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
+    .executableTarget(
+      name: "score-video",
+      dependencies: [
+        "VideoQuality", "VideoIO", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
     .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),
@@ -49,6 +56,7 @@ let package = Package(
     .testTarget(name: "VideoIOTests", dependencies: ["VideoIO", "Tensors"]),
     .testTarget(
       name: "ProductionTests", dependencies: ["Production", "VideoIO", "Rollout", "WanModel", "Tensors"]),
+    .testTarget(name: "VideoQualityTests", dependencies: ["VideoQuality", "VideoIO", "Tensors"]),
     .testTarget(name: "CommandLineTests", dependencies: ["VideoIO", "Tensors"]),
   ],
   swiftLanguageModes: [.v6],

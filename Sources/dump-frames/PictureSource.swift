@@ -19,6 +19,23 @@ protocol PictureSource: AnyObject {
   func skip() throws -> Bool
 }
 
+extension InputSource {
+  /// The frames of the video.
+  ///
+  /// - Throws: `VideoIOError.cannotRead`.
+  func videoPictures() throws -> any PictureSource {
+    if case .latents(let path) = self {
+      throw VideoIOError.cannotRead(path: path, reason: "it holds latents and no video; add --false-colour to see them")
+    }
+    return try VideoPictures(path: videoPath())
+  }
+
+  /// The latent frames in false colour.
+  ///
+  /// - Throws: `VideoIOError.cannotRead`.
+  func latentPictures() throws -> any PictureSource { try LatentPictures(latents()) }
+}
+
 /// The frames of a video.
 final class VideoPictures: PictureSource {
   let path: String

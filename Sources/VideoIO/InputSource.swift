@@ -1,11 +1,10 @@
 import Foundation
-import VideoIO
 
 /// What a user may name as input, and what is found there.
 ///
 /// A run directory holds `video.mp4` (`video.part.mp4` while it runs or after it was killed), or another video, and
 /// `chunks/000000.latent.safetensors` and so on.
-enum InputSource {
+package enum InputSource {
   case video(path: String)
   case runDirectory(path: String)
   case latents(path: String)
@@ -13,7 +12,7 @@ enum InputSource {
   /// Looks at what `path` is, not at what is in it.
   ///
   /// - Throws: `VideoIOError.cannotRead` if there is nothing.
-  init(path: String) throws {
+  package init(path: String) throws {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
       throw VideoIOError.cannotRead(path: path, reason: "no such file or directory")
@@ -27,27 +26,28 @@ enum InputSource {
     }
   }
 
-  /// The frames of the video.
-  ///
-  /// - Throws: `VideoIOError.cannotRead`.
-  func videoPictures() throws -> any PictureSource {
+  /// What the user named.
+  package var path: String {
     switch self {
-    case .video(let path): return try VideoPictures(path: path)
-    case .runDirectory(let path): return try VideoPictures(path: InputSource.video(in: path))
-    case .latents(let path):
-      throw VideoIOError.cannotRead(path: path, reason: "it holds latents and no video; add --false-colour to see them")
+    case .video(let path), .runDirectory(let path), .latents(let path): path
     }
   }
 
-  /// The latent frames in false colour.
+  /// Where the video is.
   ///
-  /// - Throws: `VideoIOError.cannotRead`.
-  func latentPictures() throws -> any PictureSource { try LatentPictures(latents()) }
+  /// - Throws: `VideoIOError.cannotRead` if there is none.
+  package func videoPath() throws -> String {
+    switch self {
+    case .video(let path): return path
+    case .runDirectory(let path): return try InputSource.video(in: path)
+    case .latents(let path): throw VideoIOError.cannotRead(path: path, reason: "it holds latents and no video")
+    }
+  }
 
   /// The latents.
   ///
   /// - Throws: `VideoIOError.cannotRead`.
-  func latents() throws -> LatentClip {
+  package func latents() throws -> LatentClip {
     switch self {
     case .video(let path):
       throw VideoIOError.cannotRead(path: path, reason: "a video holds no latents; give the run directory (--run-dir)")

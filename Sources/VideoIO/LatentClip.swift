@@ -1,12 +1,11 @@
 import Tensors
-import VideoIO
 
 /// Latents in one file or several, as one clip `[frames, channels, height, width]`.
-struct LatentClip {
+package struct LatentClip {
   /// What the user named.
-  let path: String
+  package let path: String
   /// Of all files together.
-  let shape: [Int]
+  package let shape: [Int]
   private let files: [(path: String, frames: Int)]
   private let metadata: [String: String]
   private static let name = "latents"
@@ -14,7 +13,7 @@ struct LatentClip {
   /// Reads the headers.
   ///
   /// - Throws: `VideoIOError.cannotRead` for a file without latents or of another shape; errors of `TensorArchive`.
-  init(path: String, files paths: [String]) throws {
+  package init(path: String, files paths: [String]) throws {
     var files: [(path: String, frames: Int)] = []
     var first: [Int]?
     var metadata: [String: String] = [:]
@@ -44,11 +43,16 @@ struct LatentClip {
     shape = [files.reduce(0) { $0 + $1.frames }] + first[1...]
   }
 
+  /// Latent frames of each file, in order: of a run directory those of each chunk.
+  package var chunkFrames: [Int] { files.map(\.frames) }
+
   /// The latents of one file, `[frames, channels, height, width]`.
-  func tensor(_ file: Int) throws -> Tensor { try TensorArchive(path: files[file].path).tensor(LatentClip.name) }
+  package func tensor(_ file: Int) throws -> Tensor {
+    try TensorArchive(path: files[file].path).tensor(LatentClip.name)
+  }
 
   /// Where a frame is: which file, and which frame of it; `nil` behind the last.
-  func position(of frame: Int) -> (file: Int, frame: Int)? {
+  package func position(of frame: Int) -> (file: Int, frame: Int)? {
     var start = 0
     for (index, file) in files.enumerated() {
       if frame < start + file.frames { return (index, frame - start) }
@@ -60,7 +64,7 @@ struct LatentClip {
   /// Writes all of them as one float32 tensor `latents`, with the first file's metadata.
   ///
   /// - Returns: its shape.
-  func write(to path: String) throws -> [Int] {
+  package func write(to path: String) throws -> [Int] {
     let plane = shape[1] * shape[2] * shape[3]
     let whole = try Tensor(dtype: .f32, shape: shape) { memory in
       let floats = memory.bindMemory(to: Float.self)
