@@ -151,7 +151,8 @@ public final class KVMemory {
       if !recipe.select.dependsOnContent { plans[stored] = lists }
     }
     return backend.attend(
-      queries, tiles: chunkTiles, pool: pool, layer: stored, lists: lists, scale: scale)
+      queries, tiles: chunkTiles, pool: pool, layer: stored, lists: lists, scale: scale, answers: []
+    ).output
   }
 
   /// Makes the current chunk history: its keys and values are those of its clean pass and never change again.
