@@ -13,7 +13,8 @@ import Testing
     let queries = random.tensor(41, heads * dim)
     let (reference, one, three) = onEachBackend { backend in
       let pool = f.pool(on: backend)
-      let list = (0..<heads).flatMap { head -> [Int32] in [f.slot(head, pages - 1), -1] + (0..<pages - 1).map { f.slot(head, $0) }
+      let list = (0..<heads).flatMap { head -> [Int32] in
+        [f.slot(head, pages - 1), -1] + (0..<pages - 1).map { f.slot(head, $0) }
       }
       let slots = backend.upload(indices: list, shape: [heads, pages + 1])
       let statistics = backend.pageStatistics(of: pool, layer: 1, slots: slots)
