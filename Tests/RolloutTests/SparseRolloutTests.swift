@@ -89,6 +89,38 @@ import WanModel
     #expect(distance(light.latents[6], dense[6]) > 1e-3)
   }
 
+  /// Persistent blocks that are never told what pages are worth, and so keep the oldest.
+  private struct Oldest: MemoryPolicy {
+    let blocks: PersistentBlocks
+    var summary: String { "the oldest" }
+    func capacity(chunkFrames: Int, total: Int?) throws(SparsityError) -> Int {
+      try blocks.capacity(chunkFrames: chunkFrames, total: total)
+    }
+    func isPersistent(_ page: PageID, chunkAt first: Int, frames: Int) -> Bool {
+      blocks.isPersistent(page, chunkAt: first, frames: frames)
+    }
+    func evictions(from resident: [PageID], mass: [Float]?, after chunk: SealedChunk) -> Set<PageID> {
+      blocks.evictions(from: resident, mass: nil, after: chunk)
+    }
+  }
+
+  @Test func `the clean pass tells every layer's memory what its pages are worth`() async throws {
+    // Chunk 4 is the first that reads what a choice has left.
+    var results: [[[Float]]] = []
+    for policy in [
+      PersistentBlocks(sink: 0), PersistentBlocks(sink: 0, mass: .attended), Oldest(blocks: PersistentBlocks(sink: 0)),
+      PersistentBlocks(sink: 0, shareHeads: true),
+    ] as [any MemoryPolicy] {
+      var recipe = SparsityRecipe.sparseForcing()
+      recipe.memory = policy
+      results.append(try await run(recipe, frames: 15).latents)
+    }
+    for (i, a) in results.enumerated() {
+      #expect(a[..<4].elementsEqual(results[0][..<4]), "before the first choice, policy \(i)")
+      for (j, b) in results[..<i].enumerated() { #expect(a[4] != b[4], "policies \(j) and \(i) keep the same") }
+    }
+  }
+
   @Test func `what the recipes change, and what replaying a chunk's first selection changes, is measured`() async throws
   {
     let dense = try await run(.selfForcing(window: 21)).latents
