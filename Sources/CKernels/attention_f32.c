@@ -63,6 +63,32 @@ LT_INLINE void add_values_of(const float *p, const float *v, int value_stride, i
   }
 }
 
+// Sum over rows of the weights that each page received: a page's part of a row's sum was `sums[0]` under the maximum
+// `sums[1]`. Summary rows are weighed anew, one by one.
+LT_INLINE void masses(const lt_attend_f32_arguments *a, float *weight, const float *lse) {
+  for (int p = 0; p < a->keyed_from; p++) {
+    float mass = 0;
+    for (int r = 0; r < a->rows; r++) {
+      const float *sums = a->mass_scratch + 2 * ((size_t)r * a->pages + p);
+      if (sums[0] != 0) mass += sums[0] * expf(sums[1] - lse[r]);
+    }
+    a->page_mass[p] = mass;
+  }
+  for (int p = a->keyed_from; p < a->pages; p++) {
+    float *mass = a->key_mass + (size_t)(p - a->keyed_from) * a->width;
+    const float *bias = a->biases ? a->biases[p] : NULL;
+    memset(mass, 0, sizeof(float) * (size_t)a->width);
+    for (int r = 0; r < a->rows; r++) {
+      if (lse[r] == -INFINITY) continue;
+      scores_of(a->queries + r * a->query_stride, a->query_stride, a->head_dim, a->keys[p], a->width, weight, 1);
+      for (int j = 0; j < a->counts[p]; j++)
+        weight[j] = weight[j] * a->scale + (bias ? bias[j + r * a->bias_row_step] : 0) - lse[r];
+      for (int j = a->counts[p]; j < a->width; j++) weight[j] = -INFINITY;
+      for (int j = 0; j < a->width; j += 16) lt_store(mass + j, lt_load(mass + j) + lt_exp(lt_load(weight + j)));
+    }
+  }
+}
+
 LT_INLINE void lt_attend_f32_body(const lt_attend_f32_arguments *a) {
   const int rows = a->rows, stride = a->value_stride, width = a->width;
   float *out = a->scratch;                       // [rows][value_stride], not yet divided by the sum
@@ -83,8 +109,9 @@ LT_INLINE void lt_attend_f32_body(const lt_attend_f32_arguments *a) {
     }
     for (int r = 0; r < rows; r++) {
       float *w = weight + 64 * (size_t)r;
-      if (a->biases) {
-        const float *bias = a->biases[p] + r * a->bias_row_step;
+      const float *bias = a->biases ? a->biases[p] : NULL;
+      if (bias) {
+        bias += r * a->bias_row_step;
         for (int j = 0; j < count; j++) w[j] = w[j] * a->scale + bias[j];
       } else {
         for (int j = 0; j < width; j += 16) lt_store(w + j, lt_load(w + j) * a->scale);
@@ -95,9 +122,11 @@ LT_INLINE void lt_attend_f32_body(const lt_attend_f32_arguments *a) {
       float m = lt_largest(top);
       // A NaN score must not be lost by the comparisons of the maximum: it stays in w and reaches the sum.
       m = m > highest[r] ? m : highest[r];
+      // Without any finite score yet, weights are exp(-inf) = 0.
+      const float shift = m == -INFINITY ? 0 : m;
       lt_v16 sum = lt_splat(0);
       for (int j = 0; j < width; j += 16) {
-        lt_v16 e = lt_exp(lt_load(w + j) - m);
+        lt_v16 e = lt_exp(lt_load(w + j) - shift);
         lt_store(w + j, e);
         sum += e;
       }
@@ -107,7 +136,13 @@ LT_INLINE void lt_attend_f32_body(const lt_attend_f32_arguments *a) {
         for (int c = 0; c < stride; c += 16) lt_store(out + (size_t)r * stride + c, lt_load(out + (size_t)r * stride + c) * factor);
         highest[r] = m;
       }
-      total[r] += lt_sum(sum);
+      const float part = lt_sum(sum);
+      total[r] += part;
+      if (a->page_mass) {
+        float *sums = a->mass_scratch + 2 * ((size_t)r * a->pages + p);
+        sums[0] = part;
+        sums[1] = shift;
+      }
     }
     for (int r = 0; r < rows;) {
       const int group = rows - r >= GROUP ? GROUP : 1;
@@ -118,6 +153,9 @@ LT_INLINE void lt_attend_f32_body(const lt_attend_f32_arguments *a) {
   for (int r = 0; r < rows; r++) {
     float inverse = total[r] == 0 ? 0 : 1.0f / total[r];
     for (int c = 0; c < a->head_dim; c++) a->output[r * a->output_stride + c] = out[(size_t)r * stride + c] * inverse;
+    highest[r] = total[r] == 0 ? -INFINITY : highest[r] + logf(total[r]);  // from here on: log-sum-exp
   }
+  if (a->log_sum_exp) memcpy(a->log_sum_exp, highest, sizeof(float) * (size_t)rows);
+  if (a->page_mass) masses(a, weight, highest);
 }
 LT_DISPATCH(lt_attend_f32, (const lt_attend_f32_arguments *a), (a))

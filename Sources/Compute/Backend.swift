@@ -21,6 +21,8 @@ public protocol Backend: AnyObject, Sendable {
   func download(_ tensor: DeviceTensor) -> Tensor
   /// Copies indices into the backend.
   func upload(indices: [Int32], shape: [Int]) -> DeviceIndices
+  /// Copies indices to the host: for inspection, never to decide what to launch.
+  func download(_ indices: DeviceIndices) -> [Int32]
   /// Takes over a linear layer: `weight` `[outputs, inputs]`, `bias` `[outputs]`.
   func prepareLinear(weight: Tensor, bias: Tensor?) -> LinearWeight
   /// Takes over a convolution: `weight` `[out, in, kt, kh, kw]`, or `[out, in, kh, kw]` for one frame at a time.
@@ -58,17 +60,40 @@ public protocol Backend: AnyObject, Sendable {
   /// turns by row `positions[h, i] + j` of `table` `[rows, temporalChannels / 2]`.
   func repositionPages(
     in pool: any PagePool, layer: Int, slots: DeviceIndices, positions: DeviceIndices, table: Rotary)
-  /// Block-sparse attention over pages with one softmax: each tile of query rows reads the pages that
-  /// `lists` names for it. `queries` `[rows, heads x headDim]`, normed and rotated; the result has the same shape.
+  /// Block-sparse attention over pages with one softmax: each tile of query rows reads the pages that `lists` names for
+  /// it and, with a tail, one row for each page that it skips. `queries` `[rows, heads x headDim]`, normed and rotated.
+  /// Costs in proportion to the pages listed; `answers` beyond the output cost a little more.
   func attend(
-    _ queries: DeviceTensor, tiles: RowTiles, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
-  )
-    -> DeviceTensor
+    _ queries: DeviceTensor, tiles: RowTiles, pool: any PagePool, layer: Int, lists: PageLists, scale: Float,
+    answers: AttentionAnswers
+  ) -> Attended
   /// Dense attention of queries `[n, heads x headDim]` over keys and values `[m, heads x headDim]`; never forms n x m.
   func attention(
     queries: DeviceTensor, keys: DeviceTensor, values: DeviceTensor, heads: Int, scale: Float, bias: AttentionBias
   )
     -> DeviceTensor
+
+  // MARK: Page selection
+
+  /// The statistics of the pages in `slots` `[heads, n]`; zero for -1.
+  func pageStatistics(of pool: any PagePool, layer: Int, slots: DeviceIndices) -> PageStatistics
+  /// The mean row of each tile: `[rows, heads x headDim]` → `[heads, tiles, headDim]`.
+  func tileMeans(_ x: DeviceTensor, tiles: RowTiles, heads: Int) -> DeviceTensor
+  /// `scale * mean query . mean key` of every tile and page: `means` `[heads, tiles, headDim]`, `slots` `[heads, n]` →
+  /// `[heads, tiles, n]`, -inf for a slot of -1.
+  func pageScores(_ means: DeviceTensor, pool: any PagePool, layer: Int, slots: DeviceIndices, scale: Float)
+    -> DeviceTensor
+  /// Pooled attention mass `[heads, n]`: the softmax of each row of `scores` `[heads, tiles, n]`, summed over the tiles.
+  func pageMass(_ scores: DeviceTensor) -> DeviceTensor
+  /// The mean score of each of `count` groups of pages: `scores` `[heads, tiles, n]`, `groups` `[heads, n]` (-1: in none) →
+  /// `[heads, tiles, count]`, -inf for a group without pages.
+  func groupMeans(_ scores: DeviceTensor, groups: DeviceIndices, count: Int) -> DeviceTensor
+  /// `scores` with -inf for the pages of groups that are not among `kept` `[heads, tiles, r]`; pages of no group stay.
+  func keepGroups(_ scores: DeviceTensor, groups: DeviceIndices, kept: DeviceIndices) -> DeviceTensor
+  /// The `count` best pages of every row of `scores` `[heads, tiles, n]` → `[heads, tiles, count]`: their slots, or their
+  /// places in the row without `slots` `[heads, n]`. In rising order of place, padded with -1; equal scores go to the
+  /// lower place; a score of -inf or a slot of -1 is never chosen; pages with a 1 in `forced` `[heads, n]` come first.
+  func topPages(_ scores: DeviceTensor, count: Int, slots: DeviceIndices?, forced: DeviceIndices?) -> DeviceIndices
 
   // MARK: Feature maps
 

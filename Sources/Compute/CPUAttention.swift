@@ -12,25 +12,32 @@ final class CPUPagePool: PagePool, @unchecked Sendable {
   private let valueMemory: HostStorage
   private let temporalMemory: HostStorage?
   private let counts: HostStorage
+  private let statistics: HostStorage
+  /// Numbers of one page's statistics: mean key, mean value, dispersion, each padded to whole vectors.
+  private let statisticsStride: Int
 
   init(_ layout: PagePoolLayout, memory: HostAllocator) {
     self.layout = layout
     width = (layout.tokensPerPage + 15) / 16 * 16
     valueStride = (layout.headDim + 15) / 16 * 16
+    statisticsStride = 2 * valueStride + 16
     let pages = layout.layers * layout.heads * layout.slots
     let sizes = (
       keys: pages * layout.headDim * width * 4, values: pages * layout.tokensPerPage * valueStride * 4,
-      temporal: pages * layout.tokensPerPage * layout.temporalChannels * 4, counts: pages * 4
+      temporal: pages * layout.tokensPerPage * layout.temporalChannels * 4, counts: pages * 4,
+      statistics: pages * statisticsStride * 4
     )
     keyMemory = memory.allocate(sizes.keys)
     valueMemory = memory.allocate(sizes.values)
     temporalMemory = sizes.temporal > 0 ? memory.allocate(sizes.temporal) : nil
     counts = memory.allocate(sizes.counts)
+    statistics = memory.allocate(sizes.statistics)
     // Padding is read by whole vectors, so it must be finite.
     keyMemory.floats.initialize(repeating: 0, count: sizes.keys / 4)
     valueMemory.floats.initialize(repeating: 0, count: sizes.values / 4)
     counts.integers.initialize(repeating: 0, count: pages)
-    bytes = sizes.keys + sizes.values + sizes.temporal + sizes.counts
+    statistics.floats.initialize(repeating: 0, count: sizes.statistics / 4)
+    bytes = sizes.keys + sizes.values + sizes.temporal + sizes.counts + sizes.statistics
   }
 
   /// Position of a slot among all pages.
@@ -48,10 +55,19 @@ final class CPUPagePool: PagePool, @unchecked Sendable {
   }
   /// Tokens in a page; 0 before it is written.
   func count(_ page: Int) -> UnsafeMutablePointer<Int32> { counts.integers + page }
+  func meanKey(_ page: Int) -> UnsafeMutablePointer<Float> { statistics.floats + page * statisticsStride }
+  func meanValue(_ page: Int) -> UnsafeMutablePointer<Float> { meanKey(page) + valueStride }
+  func dispersion(_ page: Int) -> UnsafeMutablePointer<Float> { meanKey(page) + 2 * valueStride }
+
+  /// Takes the statistics of a page's keys anew.
+  func summarizeKeys(_ page: Int) {
+    lt_key_statistics_f32(
+      keys(page), Int32(layout.headDim), Int32(width), count(page).pointee, meanKey(page), dispersion(page))
+  }
 }
 
 extension CPUBackend {
-  private func host(_ pool: any PagePool) -> CPUPagePool {
+  func host(_ pool: any PagePool) -> CPUPagePool {
     guard let pool = pool as? CPUPagePool else { preconditionFailure("a page pool of another backend") }
     return pool
   }
@@ -91,6 +107,8 @@ extension CPUBackend {
               (valuePage + t * pool.valueStride).update(from: value + source, count: dim)
             }
           }
+          pool.summarizeKeys(page)
+          lt_mean_rows_f32(valuePage, pool.valueStride, Int32(count), Int32(dim), pool.meanValue(page))
         }
       }
     }
@@ -122,74 +140,90 @@ extension CPUBackend {
               keys[(2 * p + 1) * pool.width + t] = a * sines[row + p] + b * cosines[row + p]
             }
           }
+          pool.summarizeKeys(page)
         }
       }
     }
   }
 
   public func attend(
-    _ queries: DeviceTensor, tiles: RowTiles, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
-  ) -> DeviceTensor {
+    _ queries: DeviceTensor, tiles: RowTiles, pool: any PagePool, layer: Int, lists: PageLists, scale: Float,
+    answers: AttentionAnswers
+  ) -> Attended {
     let pool = host(pool)
-    let (heads, dim) = (pool.layout.heads, pool.layout.headDim)
+    let (heads, dim, slots, rows) = (pool.layout.heads, pool.layout.headDim, pool.layout.slots, tiles.rows)
     let count = tiles.count
     let shared = lists.shared.shape[1]
     let own = lists.perTile?.shape[2] ?? 0
-    precondition(queries.shape == [tiles.rows, heads * dim] && lists.shared.shape[0] == heads)
+    precondition(queries.shape == [rows, heads * dim] && lists.shared.shape[0] == heads)
     precondition(lists.perTile.map { $0.shape[0] == heads && $0.shape[1] == count } ?? true)
     let out = make(queries.shape)
+    let logSumExp = answers.contains(.logSumExp) ? make([heads, rows]) : nil
+    let tail = lists.tail.map { TailRows(pool, layer: layer, slots: integers($0), count: $0.shape[1], memory: memory) }
+    let tailSlots = lists.tail.map { integers($0) }
+    // Each tile adds to masses of its own, which are then summed in order.
+    let tileMass = answers.contains(.mass) ? memory.allocate(heads * count * slots * 4) : nil
+    tileMass?.floats.initialize(repeating: 0, count: heads * count * slots)
     let (query, result, sharedSlots) = (floats(queries), floats(out), integers(lists.shared))
-    let ownSlots = lists.perTile.map { integers($0) }
+    let (ownSlots, sums) = (lists.perTile.map { integers($0) }, logSumExp.map { floats($0) })
     withExtendedLifetime((queries, lists)) {
       parallel(heads * count, grain: 1) { range in
         for item in range {
           let (head, tile) = (item / count, item % count)
           let (first, height) = (tiles[tile].lowerBound, tiles[tile].count)
-          var pages = (0..<shared).compactMap { i in
+          var listed = (0..<shared).compactMap { i in
             let slot = sharedSlots[head * shared + i]
-            return slot < 0 ? nil : pool.page(layer: layer, head: head, slot: slot)
+            return slot < 0 ? nil : slot
           }
           if let ownSlots {
-            for i in 0..<own {
-              let slot = ownSlots[(head * count + tile) * own + i]
-              if slot >= 0 { pages.append(pool.page(layer: layer, head: head, slot: slot)) }
-            }
+            for i in 0..<own where ownSlots[item * own + i] >= 0 { listed.append(ownSlots[item * own + i]) }
           }
           let start = first * heads * dim + head * dim
-          CPUBackend.attendTile(
-            query: query + start, stride: heads * dim, rows: height, dim: dim, scale: scale,
-            keys: pages.map { UnsafePointer(pool.keys($0)) }, values: pages.map { UnsafePointer(pool.values($0)) },
-            biases: nil, biasRowStep: 0, counts: pages.map { pool.count($0).pointee }, width: pool.width,
+          var work = TileWork(
+            query: query + start, stride: heads * dim, rows: height, dim: dim, scale: scale, width: pool.width,
             valueStride: pool.valueStride, result: result + start)
-        }
-      }
-    }
-    return out
-  }
-
-  /// One call of the C kernel for one tile of queries.
-  private static func attendTile(
-    query: UnsafePointer<Float>, stride: Int, rows: Int, dim: Int, scale: Float, keys: [UnsafePointer<Float>?],
-    values: [UnsafePointer<Float>?], biases: [UnsafePointer<Float>?]?, biasRowStep: Int, counts: [Int32], width: Int,
-    valueStride: Int, result: UnsafeMutablePointer<Float>
-  ) {
-    withUnsafeTemporaryAllocation(byteCount: rows * (valueStride + 66) * 4, alignment: 64) { scratch in
-      keys.withUnsafeBufferPointer { keys in
-        values.withUnsafeBufferPointer { values in
-          counts.withUnsafeBufferPointer { counts in
-            (biases ?? []).withUnsafeBufferPointer { list in
-              var arguments = lt_attend_f32_arguments(
-                queries: query, query_stride: stride, rows: Int32(rows), head_dim: Int32(dim), scale: scale,
-                keys: keys.baseAddress, values: values.baseAddress,
-                biases: biases == nil ? nil : list.baseAddress, bias_row_step: biasRowStep, counts: counts.baseAddress,
-                pages: Int32(keys.count), width: Int32(width), value_stride: Int32(valueStride), output: result,
-                output_stride: stride, scratch: scratch.baseAddress?.assumingMemoryBound(to: Float.self))
-              lt_attend_f32(&arguments)
+          for slot in listed {
+            let page = pool.page(layer: layer, head: head, slot: slot)
+            work.append(keys: pool.keys(page), values: pool.values(page), count: pool.count(page).pointee)
+          }
+          work.logSumExp = sums.map { $0 + head * rows + first }
+          let masses = tileMass.map { $0.floats + item * slots }
+          tail?.withRows(head: head, without: listed) { groups, biases in
+            work.appendSummaries(groups, biases)
+            work.run(pageMass: masses != nil) { pages, keys in
+              guard let masses, let tail, let tailSlots else { return }
+              for (i, slot) in listed.enumerated() { masses[Int(slot)] = pages[i] }
+              for (i, group) in groups.enumerated() {
+                for j in 0..<Int(group.count) {
+                  let place = group.first + j
+                  let slot = tailSlots[head * tail.count + place]
+                  if slot >= 0, biases[place] > -.infinity { masses[Int(slot)] = keys[i * pool.width + j] }
+                }
+              }
+            }
+          }
+          if tail == nil {
+            work.run(pageMass: masses != nil) { pages, _ in
+              if let masses { for (i, slot) in listed.enumerated() { masses[Int(slot)] = pages[i] } }
             }
           }
         }
       }
     }
+    return Attended(output: out, logSumExp: logSumExp, mass: tileMass.map { total($0, heads, count, slots) })
+  }
+
+  /// `[heads, tiles, slots]` → `[heads, slots]`, tile after tile.
+  private func total(_ tileMass: HostStorage, _ heads: Int, _ tiles: Int, _ slots: Int) -> DeviceTensor {
+    let mass = make([heads, slots])
+    let (sum, parts) = (floats(mass), tileMass.floats)
+    sum.initialize(repeating: 0, count: heads * slots)
+    for head in 0..<heads {
+      for tile in 0..<tiles {
+        for slot in 0..<slots { sum[head * slots + slot] += parts[(head * tiles + tile) * slots + slot] }
+      }
+    }
+    return mass
   }
 
   public func attention(
@@ -234,21 +268,23 @@ extension CPUBackend {
         for item in range {
           let (head, first) = (item / tiles, item % tiles * tile)
           let start = first * heads * dim + head * dim
-          let biases = biasNumbers.map { numbers in
-            (0..<pages).map { page -> UnsafePointer<Float>? in
+          var work = TileWork(
+            query: query + start, stride: heads * dim, rows: min(tile, n - first), dim: dim, scale: scale, width: width,
+            valueStride: stride, result: result + start)
+          if case .relative = bias { work.biasRowStep = -1 }
+          for page in 0..<pages {
+            let numbers = biasNumbers.map { numbers -> UnsafePointer<Float> in
               switch bias {
               case .relative: UnsafePointer(numbers + head * (n + m - 1) + (n - 1 - first) + page * width)
               default: UnsafePointer(numbers + page * width)
               }
             }
+            let item = head * pages + page
+            work.append(
+              keys: keyPages.floats + item * dim * width, values: valuePages.floats + item * width * stride,
+              count: Int32(min(width, m - page * width)), bias: numbers)
           }
-          let step = if case .relative = bias { -1 } else { 0 }
-          CPUBackend.attendTile(
-            query: query + start, stride: heads * dim, rows: min(tile, n - first), dim: dim, scale: scale,
-            keys: (0..<pages).map { UnsafePointer(keyPages.floats + (head * pages + $0) * dim * width) },
-            values: (0..<pages).map { UnsafePointer(valuePages.floats + (head * pages + $0) * width * stride) },
-            biases: biases, biasRowStep: step, counts: (0..<pages).map { Int32(min(width, m - $0 * width)) },
-            width: width, valueStride: stride, result: result + start)
+          work.run()
         }
       }
     }

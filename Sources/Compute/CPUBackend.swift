@@ -69,6 +69,10 @@ public final class CPUBackend: Backend {
     return DeviceIndices(shape: shape, storage: storage)
   }
 
+  public func download(_ indices: DeviceIndices) -> [Int32] {
+    withExtendedLifetime(indices) { Array(UnsafeBufferPointer(start: integers(indices), count: indices.count)) }
+  }
+
   /// Weight and bias of a layer as they lie in memory: `[outputs, inputs]`, taps before channels for convolutions.
   final class Layer: DeviceStorage, Sendable {
     let weight: HostStorage

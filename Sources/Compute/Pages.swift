@@ -51,13 +51,61 @@ public struct PageLists: Sendable {
   public let shared: DeviceIndices
   /// `[heads, tiles, m]`: slots that a query tile reads beside the shared ones.
   public let perTile: DeviceIndices?
+  /// `[heads, n]`: pages of which those that a tile does not list still take part in its softmax, each as one row: mean
+  /// key, mean value, and `ln n` added to the logit, n being the page's tokens (centroid tail). nil: they are dropped.
+  public var tail: DeviceIndices?
 
-  public init(shared: DeviceIndices, perTile: DeviceIndices? = nil) {
+  public init(shared: DeviceIndices, perTile: DeviceIndices? = nil, tail: DeviceIndices? = nil) {
     precondition(
       shared.shape.count == 2 && perTile?.shape.count ?? 3 == 3, "page lists are [heads, n] and [heads, tiles, m]")
     self.shared = shared
     self.perTile = perTile
+    self.tail = tail
   }
+
+  /// The most pages that a query tile reads.
+  public var pagesPerTile: Int { shared.shape[1] + (perTile?.shape[2] ?? 0) }
+}
+
+/// What a kernel is asked beside its output.
+public struct AttentionAnswers: OptionSet, Sendable {
+  public let rawValue: Int
+  public init(rawValue: Int) { self.rawValue = rawValue }
+  /// The logarithm of each softmax's denominator.
+  public static let logSumExp = AttentionAnswers(rawValue: 1)
+  /// The attention that each page received.
+  public static let mass = AttentionAnswers(rawValue: 2)
+}
+
+/// What paged attention gives back.
+public struct Attended: Sendable {
+  /// `[rows, heads x headDim]`; zero where a tile reads nothing.
+  public let output: DeviceTensor
+  /// `[heads, rows]`, natural logarithm, -inf where a tile reads nothing; nil unless asked.
+  public let logSumExp: DeviceTensor?
+  /// `[heads, slots of the pool]`: softmax weights on the page in each slot, summed over all queries; a page that a tile
+  /// skips counts with the weight of its row in the tail. A head's masses add up to its rows. nil unless asked.
+  public let mass: DeviceTensor?
+
+  public init(output: DeviceTensor, logSumExp: DeviceTensor? = nil, mass: DeviceTensor? = nil) {
+    self.output = output
+    self.logSumExp = logSumExp
+    self.mass = mass
+  }
+}
+
+/// What is known of pages without reading them. Written with a page's keys and values by each pass, so that those of the
+/// chunk being denoised are of its last pass and those of a sealed chunk of its clean one; keys are taken as they are read,
+/// after any rotation, and anew when a page is repositioned.
+public struct PageStatistics: Sendable {
+  /// `[heads, n, headDim]`
+  public let meanKeys: DeviceTensor
+  /// `[heads, n, headDim]`
+  public let meanValues: DeviceTensor
+  /// `[heads, n]`: tokens of the page.
+  public let counts: DeviceTensor
+  /// `[heads, n]`: root mean square distance of the page's keys from their mean; 0 when they are all alike.
+  public let dispersion: DeviceTensor
 }
 
 /// How the rows of a chunk are cut into tiles: one page each for keys, one list each for queries.

@@ -24,7 +24,7 @@ final class ReferencePagePool: PagePool, @unchecked Sendable {
 }
 
 extension ReferenceBackend {
-  private func reference(_ pool: any PagePool) -> ReferencePagePool {
+  func reference(_ pool: any PagePool) -> ReferencePagePool {
     guard let pool = pool as? ReferencePagePool else { preconditionFailure("a page pool of another backend") }
     return pool
   }
@@ -75,13 +75,16 @@ extension ReferenceBackend {
   }
 
   public func attend(
-    _ queries: DeviceTensor, tiles: RowTiles, pool: any PagePool, layer: Int, lists: PageLists, scale: Float
-  ) -> DeviceTensor {
+    _ queries: DeviceTensor, tiles: RowTiles, pool: any PagePool, layer: Int, lists: PageLists, scale: Float,
+    answers: AttentionAnswers
+  ) -> Attended {
     let pool = reference(pool)
-    let (heads, dim) = (pool.layout.heads, pool.layout.headDim)
+    let (heads, dim, slotCount) = (pool.layout.heads, pool.layout.headDim, pool.layout.slots)
     let (query, shared) = (values(queries), values(lists.shared))
     let own = lists.perTile.map { (values($0), $0.shape[2]) }
     var out = [Float](repeating: 0, count: query.count)
+    var sums = [Float](repeating: -.infinity, count: heads * tiles.rows)
+    var mass = [Float](repeating: 0, count: heads * slotCount)
     for head in 0..<heads {
       for (tile, row) in (0..<tiles.count).flatMap({ tile in tiles[tile].map { (tile, $0) } }) {
         var slots = shared[head * lists.shared.shape[1]..<(head + 1) * lists.shared.shape[1]].filter { $0 >= 0 }
@@ -89,15 +92,44 @@ extension ReferenceBackend {
           let start = (head * tiles.count + tile) * m
           slots += list[start..<start + m].filter { $0 >= 0 }
         }
-        let pages = slots.map { pool.pages[pool.index(layer: layer, head: head, slot: $0)] }
+        // Every key with its value, the bias of its logit, and the slot that it comes from.
+        var keys: [[Float]] = []
+        var (rows, biases, origins): ([[Float]], [Float], [Int]) = ([], [], [])
+        for slot in slots {
+          let page = pool.pages[pool.index(layer: layer, head: head, slot: slot)]
+          keys += page.keys
+          rows += page.values
+          biases += page.keys.map { _ in 0 }
+          origins += page.keys.map { _ in slot }
+        }
+        if let tail = lists.tail {
+          let n = tail.shape[1]
+          for slot in values(tail)[head * n..<(head + 1) * n] where slot >= 0 && !slots.contains(slot) {
+            let summary = summary(pool.pages[pool.index(layer: layer, head: head, slot: slot)])
+            keys.append(summary.key)
+            rows.append(summary.value)
+            biases.append(log(summary.count))
+            origins.append(slot)
+          }
+        }
         let start = row * heads * dim + head * dim
-        let result = softmaxAverage(
-          query[start..<start + dim], keys: pages.flatMap(\.keys), values: pages.flatMap(\.values), scale: scale
-        ) { _ in 0 }
-        out.replaceSubrange(start..<start + dim, with: result)
+        let logits = keys.enumerated().map { j, key in
+          zip(query[start..<start + dim], key).reduce(0) { $0 + $1.0 * $1.1 } * scale + biases[j]
+        }
+        guard let top = logits.max() else { continue }
+        let total = logits.reduce(0) { $0 + exp($1 - top) }
+        sums[head * tiles.rows + row] = top + log(total)
+        for (j, logit) in logits.enumerated() {
+          let weight = exp(logit - top) / total
+          mass[head * slotCount + origins[j]] += weight
+          for d in 0..<dim { out[start + d] += weight * rows[j][d] }
+        }
       }
     }
-    return tensor(out, queries.shape)
+    return Attended(
+      output: tensor(out, queries.shape),
+      logSumExp: answers.contains(.logSumExp) ? tensor(sums, [heads, tiles.rows]) : nil,
+      mass: answers.contains(.mass) ? tensor(mass, [heads, slotCount]) : nil)
   }
 
   public func attention(

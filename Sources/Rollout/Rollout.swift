@@ -45,8 +45,12 @@ public struct FinishedChunk: Sendable {
   public let firstFrame: Int
   /// `[frames, channels, height, width]`, normalised as the transformer sees them.
   public let latents: DeviceTensor
-  /// Latent frames that it could see, its own included.
+  /// Latent frames that it could see, its own included; frames' worth of pages where single pages stay in memory.
   public let visibleFrames: Int
+  /// Pages of each layer's head that were in memory, its own included.
+  public let pagesKept: Int
+  /// Of these, the pages that a query tile read.
+  public let pagesRead: Int
   /// Seconds of the denoising passes.
   public let denoiseSeconds: Double
   /// Seconds of the clean pass that sealed its keys and values.
@@ -120,7 +124,7 @@ public actor Rollout: AsyncSequence {
     let (frames, channels) = (settings.chunkFrames, transformer.configuration.inputChannels)
     let (height, width) = (settings.latentHeight, settings.latentWidth)
     memory.begin(frames: frames)
-    let visible = memory.visibleFrames
+    let (visible, kept, read) = (memory.visibleFrames, memory.pagesKept, memory.pagesRead)
     var x = backend.upload(
       try noise.initial(chunk: chunk, frames: frames, channels: channels, height: height, width: width))
     let sigmas = settings.schedule.sigmas
@@ -140,13 +144,14 @@ public actor Rollout: AsyncSequence {
     let denoised = clock.now
     if settings.chunks.map({ chunk + 1 < $0 }) ?? true {
       try Task.checkCancellation()
+      memory.beginCleanPass()
       _ = pass(x, timestep: settings.contextTimestep, onlyMemory: true)
     }
     memory.seal()
     let sealed = clock.now
     defer { chunk += 1 }
     return FinishedChunk(
-      index: chunk, firstFrame: chunk * frames, latents: x, visibleFrames: visible,
+      index: chunk, firstFrame: chunk * frames, latents: x, visibleFrames: visible, pagesKept: kept, pagesRead: read,
       denoiseSeconds: (denoised - start).seconds, sealSeconds: (sealed - denoised).seconds)
   }
 

@@ -1,12 +1,60 @@
 /// How many of the pages in memory a query may *read*, as a share of them.
 public protocol DensitySchedule: Sendable {
+  /// What a user reads, such as `a quarter`.
+  var summary: String { get }
   /// The share of pages that chunk `chunk` reads, in (0, 1]. A function of the chunk's index alone, so that the host
   /// knows every list's length without looking at a score. `total` is nil for a rollout without end.
   func density(chunk: Int, of total: Int?) -> Double
+  /// How a share of pages becomes a number of pages. Default: up.
+  var rounding: FloatingPointRoundingRule { get }
+  /// - Throws: ``SparsityError/recipe(_:)`` for settings that cannot be had.
+  func check() throws(SparsityError)
+}
+
+extension DensitySchedule {
+  public var rounding: FloatingPointRoundingRule { .up }
+  public func check() throws(SparsityError) {}
+  /// What chunk `chunk` of `total` may read.
+  public func budget(chunk: Int, of total: Int?) -> PageBudget {
+    PageBudget(density: density(chunk: chunk, of: total), rounding: rounding)
+  }
+}
+
+/// A density, ready to be applied to a number of pages.
+public struct PageBudget: Sendable, Equatable {
+  /// In (0, 1].
+  public var density: Double
+  public var rounding: FloatingPointRoundingRule
+
+  public init(density: Double, rounding: FloatingPointRoundingRule = .up) {
+    self.density = density
+    self.rounding = rounding
+  }
+
+  /// How many of `n` pages are read: at least one, at most all.
+  public func pages(of n: Int) -> Int { min(n, max(1, Int((density * Double(n)).rounded(rounding)))) }
 }
 
 /// Everything.
 public struct FullDensity: DensitySchedule {
   public init() {}
+  public var summary: String { "everything" }
   public func density(chunk: Int, of total: Int?) -> Double { 1 }
+}
+
+/// The same share for every chunk: K = max(1, ceil(rho n)) of n pages. Sparse Forcing trains with rho = 0.25
+/// (arXiv 2604.21221, sections 3 and 4; the rounding is this project's).
+public struct ConstantDensity: DensitySchedule, Equatable {
+  /// In (0, 1]; 1 is exact.
+  public var share: Double
+
+  public init(_ share: Double) { self.share = share }
+  public var summary: String { "a share of \(share)" }
+  public func density(chunk: Int, of total: Int?) -> Double { share }
+
+  public func check() throws(SparsityError) {
+    guard share > 0, share <= 1 else {
+      throw .recipe("a density of \(share) is not in (0, 1]; \(share > 1 ? "1 reads everything" : "0.25 is usual")")
+    }
+  }
 }

@@ -4,7 +4,8 @@ import Compute
 ///
 /// One chunk's life: ``begin(chunk:frames:)`` gives it slots; each pass of the transformer writes and reads every layer
 /// (``write(layer:keys:norm:epsilon:values:rotary:)``, ``attend(layer:queries:scale:)``), the noisy passes overwriting
-/// each other; after the clean pass ``seal()`` makes its pages history and lets the policy evict.
+/// each other; then ``beginCleanPass()``, the clean pass, and ``seal()``, which makes its pages history and lets the
+/// policy evict.
 ///
 /// Memory is taken once, in `init`, and does not grow. Not thread-safe: a memory belongs to one rollout.
 public final class KVMemory {
@@ -19,6 +20,8 @@ public final class KVMemory {
   /// Number of the current chunk, and the denoising step that its next pass belongs to.
   public private(set) var chunk = -1
   public var step = 0
+  /// Whether the next pass is the chunk's clean one.
+  public private(set) var isCleanPass = false
 
   private let backend: any Backend
   private let pool: any PagePool
@@ -28,7 +31,11 @@ public final class KVMemory {
   private var chunkTiles = RowTiles(rows: 1, tokens: 1)
   private let nextFrames: Int
   private var chunkSlots: [DeviceIndices] = []
-  private var plans: [PageLists?] = []
+  private var views: [LayerView?] = []
+  /// Lists that serve more than one pass, by layer.
+  private var plans: [Int: PageLists] = [:]
+  /// `[heads, pages]` per stored layer: attention that each resident page received in the clean pass.
+  private var masses: [DeviceTensor?] = []
 
   /// A memory for `layers` layers of `heads` heads.
   ///
@@ -43,6 +50,7 @@ public final class KVMemory {
   ) throws(SparsityError) {
     // The last chunk is computed whole.
     let total = totalFrames.map { ($0 + chunkFrames - 1) / chunkFrames * chunkFrames }
+    try recipe.check(geometry: geometry, chunkFrames: chunkFrames, total: total)
     let frames = try recipe.memory.capacity(chunkFrames: chunkFrames, total: total)
     self.recipe = recipe
     self.geometry = geometry
@@ -62,13 +70,19 @@ public final class KVMemory {
     nextFrames = chunkFrames
   }
 
-  /// Bytes of keys, values and unrotated channels, padding included; constant.
+  /// Bytes of keys, values, unrotated channels and page statistics, padding included; constant.
   public var bytes: Int { pool.bytes }
 
-  /// Latent frames that the current chunk can see, its own included.
+  /// Latent frames that the current chunk can see, its own included; frames' worth of pages where single pages stay.
   public var visibleFrames: Int {
-    Set(table.resident(layer: 0, head: 0).map(\.id.frame)).count * geometry.tile.frames
+    let pages = table.resident(layer: 0, head: 0).count
+    return (pages + geometry.tilesPerFrame - 1) / geometry.tilesPerFrame * geometry.tile.frames
   }
+  /// Pages of one head in memory, the current chunk's included.
+  public var pagesKept: Int { table.resident(layer: 0, head: 0).count }
+  /// Of these, pages that a query tile reads in the current chunk.
+  public var pagesRead: Int { recipe.select.pagesRead(of: view(0).census[0], budget: budget) }
+  private var budget: PageBudget { recipe.density.budget(chunk: chunk, of: chunkCount) }
 
   /// Starts the next chunk: gives its pages slots, and the pages of a `window`-positioned memory their new ranks.
   public func begin(frames: Int) {
@@ -76,6 +90,7 @@ public final class KVMemory {
     precondition(frames <= nextFrames, "a chunk of \(frames) frames in a memory made for \(nextFrames)")
     chunk += 1
     step = 0
+    isCleanPass = false
     chunkFrames = frames
     chunkTiles = geometry.tiles(frames: frames)
     chunkPages = geometry.pageIDs(firstFrame: sealedFrames, frames: frames)
@@ -90,19 +105,44 @@ public final class KVMemory {
       let slots = (0..<table.heads).flatMap { table.resident(layer: layer, head: $0).suffix(count).map(\.slot) }
       return backend.upload(indices: slots, shape: [table.heads, count])
     }
-    plans = Array(repeating: nil, count: table.layers)
+    plans = [:]
+    views = Array(repeating: nil, count: table.layers)
+    masses = Array(repeating: nil, count: table.layers)
+  }
+
+  /// Says that the next pass is the clean one, from which the memory policy learns what pages are worth.
+  public func beginCleanPass() {
+    isCleanPass = true
+    step += 1
+  }
+
+  /// The pages of a stored layer during the current chunk.
+  private func view(_ layer: Int) -> LayerView {
+    if let view = views[layer] { return view }
+    let (first, frames, policy) = (sealedFrames, chunkFrames, recipe.memory)
+    let view = LayerView(
+      layer: layer, pool: pool, tiles: chunkTiles,
+      pages: (0..<table.heads).map { table.resident(layer: layer, head: $0) }, firstFrame: first,
+      isPersistent: { policy.isPersistent($0, chunkAt: first, frames: frames) }, on: backend)
+    views[layer] = view
+    return view
   }
 
   /// Renumbers the frames in memory from 0 and returns the positions of the `frames` that follow them.
   private func rankHistory(adding frames: Int) -> [Int] {
-    // Every head keeps whole frames or single pages of them; a page's rank is its frame's rank in its own head.
+    // A page's rank is its frame's rank in its own head. Pages that persist may be few of many frames: they fill up
+    // frames of their own, oldest first, so that no distance grows with the number of frames they come from.
     var ranks: [[PageID: Int]] = []
     var longest = 0
     for layer in 0..<table.layers {
       for head in 0..<table.heads {
         var rank: [PageID: Int] = [:]
-        var (next, lastFrame) = (-geometry.tile.frames, -1)
-        for page in table.resident(layer: layer, head: head) {
+        let pages = table.resident(layer: layer, head: head)
+        let persistent = pages.prefix { recipe.memory.isPersistent($0.id, chunkAt: sealedFrames, frames: frames) }
+        let across = geometry.tilesPerFrame
+        for (i, page) in persistent.enumerated() { rank[page.id] = i / across * geometry.tile.frames }
+        var (next, lastFrame) = (((persistent.count + across - 1) / across - 1) * geometry.tile.frames, -1)
+        for page in pages.dropFirst(persistent.count) {
           if page.id.frame != lastFrame { next += geometry.tile.frames }
           lastFrame = page.id.frame
           rank[page.id] = next
@@ -141,26 +181,87 @@ public final class KVMemory {
   /// selects; same shape.
   public func attend(layer: Int, queries: DeviceTensor, scale: Float) -> DeviceTensor {
     let stored = layer % table.layers
-    let lists: PageLists
-    if let plan = plans[stored] {
-      lists = plan
-    } else {
-      lists = recipe.select.plan(
-        queries, among: table, density: recipe.density.density(chunk: chunk, of: chunkCount),
-        at: StepContext(chunk: chunk, step: step, layer: layer), on: backend)
-      if !recipe.select.dependsOnContent { plans[stored] = lists }
+    let view = view(stored)
+    let lists = plan(layer: layer, queries: queries, view: view)
+    let policy = isCleanPass ? recipe.memory.mass : .none
+    let attended = backend.attend(
+      queries, tiles: chunkTiles, pool: pool, layer: stored, lists: lists, scale: scale,
+      answers: policy == .attended ? .mass : [])
+    switch policy {
+    case .none: break
+    case .pooled: masses[stored] = pooledMass(queries, view: view, scale: scale)
+    case .attended:
+      guard let mass = attended.mass else { break }
+      let places = view.fixed("places of slots") { head in
+        view.pages[head].map { Int32(head * self.table.slots) + $0.slot }
+      }
+      masses[stored] = backend.gather(mass, places, shape: places.shape)
     }
-    return backend.attend(
-      queries, tiles: chunkTiles, pool: pool, layer: stored, lists: lists, scale: scale)
+    return attended.output
+  }
+
+  /// Whether the layer that needs no output of the clean pass must still be given its queries, to ``observe``.
+  public var observesQueries: Bool { isCleanPass && recipe.memory.mass != .none }
+
+  /// What ``attend(layer:queries:scale:)`` learns from a clean pass, where nobody needs its result.
+  public func observe(layer: Int, queries: DeviceTensor, scale: Float) {
+    guard observesQueries else { return }
+    if recipe.memory.mass == .pooled {
+      let stored = layer % table.layers
+      masses[stored] = pooledMass(queries, view: view(stored), scale: scale)
+    } else {
+      _ = attend(layer: layer, queries: queries, scale: scale)
+    }
+  }
+
+  /// The pages that each query tile reads, made anew or replayed.
+  private func plan(layer: Int, queries: DeviceTensor, view: LayerView) -> PageLists {
+    let select = recipe.select
+    let key = select.dependsOnContent ? layer : view.layer
+    if let plan = plans[key] { return plan }
+    var lists = select.plan(
+      queries, over: view, budget: budget, at: StepContext(chunk: chunk, step: step, layer: layer), on: backend)
+    if recipe.tail == .centroidTail, lists.pagesPerTile < view.pagesPerHead { lists.tail = view.all }
+    if !select.dependsOnContent || recipe.replan == .oncePerChunk { plans[key] = lists }
+    return lists
+  }
+
+  /// `[heads, pages]`: what pooled attention over all pages in memory gives each of them.
+  private func pooledMass(_ queries: DeviceTensor, view: LayerView, scale: Float) -> DeviceTensor {
+    let means = backend.tileMeans(queries, tiles: chunkTiles, heads: table.heads)
+    return backend.pageMass(
+      backend.pageScores(means, pool: pool, layer: view.layer, slots: view.all, scale: scale))
   }
 
   /// Makes the current chunk history: its keys and values are those of its clean pass and never change again.
   public func seal() {
     precondition(!chunkPages.isEmpty, "no chunk to seal")
     sealedFrames += chunkFrames
-    let (sealed, next) = (sealedFrames, nextFrames)
-    table.evict { _, _, resident in recipe.memory.evictions(from: resident, sealedFrames: sealed, next: next) }
+    let sealed = SealedChunk(sealedFrames: sealedFrames, nextFrames: nextFrames, geometry: geometry)
+    let (worth, heads) = (readMasses(), table.heads)
+    table.evict { layer, head, resident in
+      let mass = worth.map { Array($0[layer * heads + head].prefix(resident.count)) }
+      return recipe.memory.evictions(from: resident, mass: mass, after: sealed)
+    }
     chunkPages = []
     chunkSlots = []
+    views = []
+    plans = [:]
+  }
+
+  /// `[layer x heads + head][page]`: what the clean pass gave each page, the same for all heads of a layer if the policy
+  /// wants it so; nil without a clean pass. The one time in a chunk that the host waits for numbers.
+  private func readMasses() -> [[Float]]? {
+    let known = masses.compactMap { $0 }
+    guard known.count == table.layers, let width = known.first?.shape[1] else { return nil }
+    precondition(known.allSatisfy { $0.shape[1] == width }, "layers with different numbers of pages")
+    let values = backend.download(backend.concatenate(known)).floats()
+    let rows = (0..<table.layers * table.heads).map { Array(values[$0 * width..<($0 + 1) * width]) }
+    guard recipe.memory.sharesHeads else { return rows }
+    return (0..<table.layers).flatMap { layer in
+      let heads = rows[layer * table.heads..<(layer + 1) * table.heads]
+      let sum = (0..<width).map { page in heads.reduce(0) { $0 + $1[page] } }
+      return Array(repeating: sum, count: table.heads)
+    }
   }
 }

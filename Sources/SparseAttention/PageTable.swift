@@ -3,6 +3,12 @@ public struct ResidentPage: Sendable, Equatable {
   public let id: PageID
   public let slot: Int32
   public internal(set) var position: Int
+
+  package init(id: PageID, slot: Int32, position: Int) {
+    self.id = id
+    self.slot = slot
+    self.position = position
+  }
 }
 
 /// Which page is in which slot, for each layer and head apart, oldest page first.

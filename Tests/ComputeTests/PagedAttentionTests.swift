@@ -44,7 +44,9 @@ import Testing
       ]
       return lists.map {
         backend.attend(
-          backend.upload(queries), tiles: RowTiles(rows: 50, tokens: tile), pool: pool, layer: 1, lists: $0, scale: 0.4)
+          backend.upload(queries), tiles: RowTiles(rows: 50, tokens: tile), pool: pool, layer: 1, lists: $0, scale: 0.4,
+          answers: []
+        ).output
       }
     }
     for i in reference.indices {
@@ -74,7 +76,8 @@ import Testing
       values: backend.upload(values), to: pool, layer: 0, tiles: RowTiles(rows: rows, tokens: 40), slots: slots)
     let paged = backend.attend(
       backend.upload(queries), tiles: RowTiles(rows: 31, tokens: 40), pool: pool, layer: 0,
-      lists: PageLists(shared: slots), scale: 0.2)
+      lists: PageLists(shared: slots), scale: 0.2, answers: []
+    ).output
     let normed = backend.rmsNorm(backend.upload(keys), epsilon: 1e-6, weight: backend.upload(ones), rotary: nil)
     let dense = backend.attention(
       queries: backend.upload(queries), keys: normed, values: backend.upload(values), heads: heads, scale: 0.2,
@@ -124,7 +127,8 @@ import Testing
         return backend.download(
           backend.attend(
             backend.upload(queries), tiles: RowTiles(rows: 6, tokens: 6), pool: pool, layer: 0,
-            lists: PageLists(shared: slots), scale: 1))
+            lists: PageLists(shared: slots), scale: 1, answers: []
+          ).output)
       }
       let error = distance(read(written: [17, 400], moved: true), read(written: [3, 0], moved: false))
       #expect(error < 2e-6, "relative error \(error), seed \(random.seed)")
@@ -152,7 +156,9 @@ import Testing
         values: backend.upload(values), to: pool, layer: 0, tiles: tiles, slots: list)
       return [
         backend.attend(
-          backend.upload(queries), tiles: tiles, pool: pool, layer: 0, lists: PageLists(shared: list), scale: 1)
+          backend.upload(queries), tiles: tiles, pool: pool, layer: 0, lists: PageLists(shared: list), scale: 1,
+          answers: []
+        ).output
       ]
     }
     #expect(distance(one[0], reference[0]) < 5e-6, "seed \(random.seed)")

@@ -51,4 +51,5 @@ func onEachBackend(_ body: (any Backend) -> [DeviceTensor]) -> (reference: [Tens
 extension Double {
   var cosine: Double { cos(self) }
   var sine: Double { sin(self) }
+  var exponential: Double { exp(self) }
 }

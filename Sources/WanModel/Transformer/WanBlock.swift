@@ -61,10 +61,14 @@ struct WanBlock: Sendable {
     memory.write(
       layer: layer, keys: backend.linear(a, selfAttention.k, activation: .none), norm: selfAttention.keyNorm,
       epsilon: epsilon, values: backend.linear(a, selfAttention.v, activation: .none), rotary: rotary)
-    if onlyMemory { return nil }
+    if onlyMemory && !memory.observesQueries { return nil }
     let queries = backend.rmsNorm(
       backend.linear(a, selfAttention.q, activation: .none), epsilon: epsilon, weight: selfAttention.queryNorm,
       rotary: rotary)
+    if onlyMemory {
+      memory.observe(layer: layer, queries: queries, scale: scale)
+      return nil
+    }
     let seen = memory.attend(layer: layer, queries: queries, scale: scale)
     let x1 = backend.linear(seen, selfAttention.o, addedTo: x, gate: row(2))
 

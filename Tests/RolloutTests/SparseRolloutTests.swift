@@ -1,0 +1,143 @@
+import Compute
+import Rollout
+import SparseAttention
+import Tensors
+import Testing
+import WanModel
+
+/// Sparse recipes with the shipped weights, over 21 latent frames of 4 x 8 tokens in pages of 4.
+@Suite struct SparseRolloutTests {
+  private let model: ShippedModel
+  init() throws { model = try ShippedModel() }
+
+  private func run(_ recipe: SparsityRecipe, frames: Int = 21, threads: Int = 2) async throws -> (
+    latents: [[Float]], chunks: [FinishedChunk], bytes: Int
+  ) {
+    let backend = CPUBackend(threads: threads)
+    let transformer = try model.folder.loadTransformer(on: backend)
+    var settings = RolloutSettings(
+      latentHeight: 8, latentWidth: 16, latentFrames: frames,
+      schedule: try FlowSchedule(nominal: [1000, 750, 500, 250], shift: 5), recipe: recipe)
+    settings.tile = PageTile(rows: 2, columns: 2)
+    let rollout = try Rollout(
+      transformer: transformer, text: model.context(transformer, on: backend), noise: CounterNoise(seed: 11),
+      settings: settings, on: backend)
+    var (latents, chunks) = ([[Float]](), [FinishedChunk]())
+    for try await chunk in rollout {
+      latents.append(backend.download(chunk.latents).floats())
+      chunks.append(chunk)
+    }
+    return (latents, chunks, rollout.memoryBytes)
+  }
+
+  @Test func `recipes with everything kept and read equal dense Self-Forcing over 21 frames`() async throws {
+    let dense = try await run(.selfForcing(window: 21)).latents
+    for positions in PositionMode.allCases {
+      let recipes: [SparsityRecipe] = [
+        .dense(),
+        .sparseForcing(
+          SparseForcing(blocks: PersistentBlocks(capacityFrames: 15), density: 1), positions: positions),
+        .lightForcing(LightForcing(growth: ChunkAwareGrowth(target: 0, base: 0)), positions: positions),
+      ]
+      for recipe in recipes {
+        var recipe = recipe
+        // Light Forcing's frames are a choice of their own; with all of them kept nothing is left out.
+        if recipe.name == "light-forcing" { recipe.select = Hierarchical(keep: 21) }
+        for (i, (a, b)) in zip(try await run(recipe).latents, dense).enumerated() {
+          let error = distance(a, b)
+          #expect(error < 1e-5, "\(recipe.name), positions \(positions), chunk \(i): \(error)")
+        }
+      }
+    }
+  }
+
+  @Test(arguments: ["sparse-forcing", "light-forcing"])
+  func `sparse rollouts give the same bytes on any number of threads, and again`(name: String) async throws {
+    var recipe = name == "sparse-forcing" ? SparsityRecipe.sparseForcing() : .lightForcing()
+    for tail in Compensation.allCases {
+      recipe.tail = tail
+      let first = try await run(recipe, threads: 2).latents
+      let others = [
+        try await run(recipe, threads: 1).latents, try await run(recipe, threads: 3).latents,
+        try await run(recipe, threads: 2).latents,
+      ]
+      #expect(others.allSatisfy { $0 == first }, "\(name), \(tail)")
+    }
+  }
+
+  @Test func `Sparse Forcing keeps 12 frames and reads the persistent ones and a quarter of the window`() async throws {
+    // 33 frames: four chunks beyond the first that has to choose.
+    let sparse = try await run(.sparseForcing(), frames: 33)
+    #expect(sparse.chunks.map(\.pagesKept) == [24, 48, 72, 96, 96, 96, 96, 96, 96, 96, 96])
+    #expect(sparse.chunks.map(\.pagesRead) == [6, 12, 36, 60, 60, 60, 60, 60, 60, 60, 60])
+    let dense = try await run(.selfForcing(window: 21))
+    #expect(dense.chunks.map(\.pagesRead) == [24, 48, 72, 96, 120, 144, 168])
+    let saved = 1 - Double(sparse.bytes) / Double(dense.bytes)
+    #expect(saved > 0.42, "\(saved) of the memory of 21 frames is saved")
+  }
+
+  @Test func `Light Forcing reads what its growth allows`() async throws {
+    let light = try await run(.lightForcing())
+    let growth = ChunkAwareGrowth.short
+    for chunk in light.chunks {
+      let pages = 24 * (chunk.index + 1)
+      #expect(chunk.pagesKept == pages)
+      #expect(chunk.pagesRead == max(1, Int((1 - growth.sparsity(chunk: chunk.index, of: 7)) * Double(pages))))
+    }
+    let dense = try await run(.selfForcing(window: 21)).latents
+    #expect(light.latents[0] == dense[0], "the first chunk is dense")
+    #expect(distance(light.latents[6], dense[6]) > 1e-3)
+  }
+
+  /// Persistent blocks that are never told what pages are worth, and so keep the oldest.
+  private struct Oldest: MemoryPolicy {
+    let blocks: PersistentBlocks
+    var summary: String { "the oldest" }
+    func capacity(chunkFrames: Int, total: Int?) throws(SparsityError) -> Int {
+      try blocks.capacity(chunkFrames: chunkFrames, total: total)
+    }
+    func isPersistent(_ page: PageID, chunkAt first: Int, frames: Int) -> Bool {
+      blocks.isPersistent(page, chunkAt: first, frames: frames)
+    }
+    func evictions(from resident: [PageID], mass: [Float]?, after chunk: SealedChunk) -> Set<PageID> {
+      blocks.evictions(from: resident, mass: nil, after: chunk)
+    }
+  }
+
+  @Test func `the clean pass tells every layer's memory what its pages are worth`() async throws {
+    // Chunk 4 is the first that reads what a choice has left.
+    var results: [[[Float]]] = []
+    for policy in [
+      PersistentBlocks(sink: 0), PersistentBlocks(sink: 0, mass: .attended), Oldest(blocks: PersistentBlocks(sink: 0)),
+      PersistentBlocks(sink: 0, shareHeads: true),
+    ] as [any MemoryPolicy] {
+      var recipe = SparsityRecipe.sparseForcing()
+      recipe.memory = policy
+      results.append(try await run(recipe, frames: 15).latents)
+    }
+    for (i, a) in results.enumerated() {
+      #expect(a[..<4].elementsEqual(results[0][..<4]), "before the first choice, policy \(i)")
+      for (j, b) in results[..<i].enumerated() { #expect(a[4] != b[4], "policies \(j) and \(i) keep the same") }
+    }
+  }
+
+  @Test func `what the recipes change, and what replaying a chunk's first selection changes, is measured`() async throws
+  {
+    let dense = try await run(.selfForcing(window: 21)).latents
+    for name in ["sparse-forcing", "light-forcing"] {
+      var recipe = name == "sparse-forcing" ? SparsityRecipe.sparseForcing() : .lightForcing()
+      let anew = try await run(recipe).latents
+      recipe.tail = .centroidTail
+      let tail = try await run(recipe).latents
+      recipe.tail = .drop
+      recipe.replan = .oncePerChunk
+      let replayed = try await run(recipe).latents
+      func list(_ a: [[Float]], _ b: [[Float]]) -> String {
+        zip(a, b).map { String((distance($0, $1) * 1000).rounded() / 1000) }.joined(separator: " ")
+      }
+      print("\(name) against dense, relative L2 per chunk: \(list(anew, dense)); with the tail: \(list(tail, dense))")
+      print("\(name) replayed against anew: \(list(replayed, anew)); against dense: \(list(replayed, dense))")
+      #expect(replayed.allSatisfy { $0.allSatisfy(\.isFinite) } && replayed[6] != anew[6])
+    }
+  }
+}
