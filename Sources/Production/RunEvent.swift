@@ -6,8 +6,20 @@ public enum RunEvent: Sendable {
   case note(String)
   /// Everything is loaded; seconds since the process began.
   case ready(seconds: Double)
+  /// A denoising step of a whole clip.
+  case step(StepReport)
   case chunk(ChunkReport)
   case finished(RunSummary)
+}
+
+/// One denoising step of a whole clip.
+public struct StepReport: Encodable, Sendable {
+  /// Steps taken, and all.
+  public let step: Int
+  public let steps: Int
+  /// Seconds of the steps so far, and estimated to the last.
+  public let seconds: Double
+  public let remainingSeconds: Double
 }
 
 /// One finished chunk: denoised, decoded and written.

@@ -2,10 +2,12 @@ extension RunPlan {
   /// The plan for people.
   public var text: String {
     var lines = [
-      "\(model), \(width)x\(height), \(numFrames) frames at \(fps) fps: \(latentFrames) latent frames in \(chunks.count) "
-        + "chunks of \(chunkFrames)",
-      "steps    " + schedule.timesteps.map { Self.short($0) }.joined(separator: ", ") + ", then the clean pass",
-      "recipe   \(recipe): \(memory), positions \(positions)",
+      "\(model), \(width)x\(height), \(numFrames) frames at \(fps) fps: \(latentFrames) latent frames "
+        + (mode == "clip" ? "at once" : "in \(chunks.count) chunks of \(chunkFrames)"),
+      "steps    \(sampler.map { $0 + ": " } ?? "")" + schedule.timesteps.map { Self.short($0) }.joined(separator: ", ")
+        + (mode == "clip" ? "" : ", then the clean pass") + (guidance == 1 ? "" : "; guidance \(Self.short(guidance))"),
+      "recipe   \(recipe): \(memory), positions \(positions)"
+        + (pattern.map { "; anchors every \($0.stride), half window \($0.window), first \($0.first)" } ?? ""),
       "tokens   \(tokensPerFrame) a frame, \(tokensPerChunk) a chunk, pages of \(tile), \(pagesPerFrame) a frame",
       "memory   about \(Format.bytes(peakBytes)): weights \(Format.bytes(weightBytes)), keys and values "
         + "\(Format.bytes(kvBytes))"

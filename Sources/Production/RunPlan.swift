@@ -32,7 +32,18 @@ public struct RunPlan: Encodable, Sendable {
     public let frames: [Int]
   }
 
+  /// Rotating anchors: stride, half window and leading frames in force (the largest stride of any chunk).
+  public struct Pattern: Encodable, Sendable {
+    public let stride: Int
+    public let window: Int
+    public let first: Int
+  }
+
   public let model: String
+  public let mode: String
+  /// The sampler of clip mode.
+  public let sampler: String?
+  public let guidance: Double
   public let recipe: String
   public let memory: String
   public let positions: String
@@ -48,6 +59,8 @@ public struct RunPlan: Encodable, Sendable {
   public let pagesPerFrame: Int
   public let schedule: Schedule
   public let chunks: [Chunk]
+  /// With rotating anchors.
+  public let pattern: Pattern?
   /// With `--detail`, for selectors whose choice does not depend on content.
   public let reads: [Read]?
   public let parameters: Int
@@ -71,10 +84,12 @@ public struct RunPlan: Encodable, Sendable {
     let total = settings.latentFrames
     let chunkFrames = rollout.chunkFrames
     self.chunkFrames = chunkFrames
-    let capacity = try rollout.recipe.memory.capacity(
-      chunkFrames: chunkFrames, total: settings.chunks * chunkFrames)
+    let choice = settings.recipe
     model = settings.model.settings.name
-    recipe = rollout.recipe.name
+    mode = settings.mode.rawValue
+    sampler = settings.sampler?.kind.rawValue
+    guidance = rollout.guidance
+    recipe = choice.name
     memory = rollout.recipe.memory.summary
     positions = rollout.recipe.positions.rawValue
     (height, width, numFrames, fps) = (settings.height, settings.width, settings.frames, "\(settings.frameRate)")
@@ -84,56 +99,48 @@ public struct RunPlan: Encodable, Sendable {
     tokensPerChunk = geometry.tokensPerFrame * chunkFrames
     tile = "\(geometry.tile)"
     pagesPerFrame = geometry.tilesPerFrame
-    schedule = Schedule(timesteps: rollout.schedule.timesteps, sigmas: rollout.schedule.sigmas)
-    let passes = rollout.schedule.timesteps.count
+    schedule = Schedule(
+      timesteps: settings.sampler?.timesteps ?? rollout.schedule.timesteps,
+      sigmas: settings.sampler?.sigmas ?? rollout.schedule.sigmas)
+    let steps = schedule.timesteps.count
+    let branches = rollout.guidance == 1 ? 1 : 2
 
-    // The pages that the policy leaves are followed chunk by chunk, as the memory does it.
-    var resident: [PageID] = []
-    var visible: [[Int]] = []
-    var planned: [Chunk] = []
-    for index in 0..<settings.chunks {
-      let first = index * chunkFrames
-      let kept = min(chunkFrames, total - first)
-      let history = resident
-      resident += geometry.pageIDs(firstFrame: first, frames: chunkFrames)
-      let frames = RunPlan.frames(of: history, geometry, below: first) + Array(first..<first + kept)
-      let density = rollout.recipe.density.density(chunk: index, of: settings.chunks)
-      let pages = history.count + geometry.pages(frames: kept)
-      let last = index + 1 == settings.chunks
-      visible.append(frames)
-      planned.append(
-        Chunk(
-          index: index, firstFrame: first, frames: kept, visibleFrames: frames.count, density: density,
-          pagesKept: pages, pagesRead: pages,
-          flops: Double(passes + (last ? 0 : 1))
-            * c.flops(
-              tokens: Double(tokensPerChunk), keys: Double((resident.count) * geometry.tile.tokens))))
-      let leaving = rollout.recipe.memory.evictions(
-        from: resident, sealedFrames: first + chunkFrames, next: chunkFrames)
-      resident.removeAll { leaving.contains($0) }
+    let ledger = PageLedger(
+      rollout.recipe, geometry: geometry, chunks: settings.chunks, chunkFrames: chunkFrames, total: total, steps: steps)
+    let (tokens, last) = (Double(tokensPerChunk), settings.chunks - 1)
+    chunks = ledger.entries.map { entry in
+      Chunk(
+        index: entry.index, firstFrame: entry.firstFrame, frames: entry.frames, visibleFrames: entry.visibleFrames,
+        density: entry.density, pagesKept: entry.pagesKept, pagesRead: entry.pagesRead,
+        flops: Double(branches * (steps + (entry.index == last ? 0 : 1)))
+          * c.flops(tokens: tokens, keys: entry.meanPagesRead * Double(geometry.tile.tokens)))
     }
-    chunks = planned
-    if detail {
-      reads = (0..<passes).flatMap { step in
-        (0..<total).map { Read(step: step, queryFrame: $0, frames: visible[$0 / chunkFrames]) }
-      }
+    if case .anchors(let anchors) = choice.select {
+      pattern = Pattern(stride: ledger.stride ?? 1, window: anchors.window, first: anchors.first)
     } else {
-      reads = nil
+      pattern = nil
     }
+    let reads = (0..<(detail ? steps : 0)).flatMap { step in
+      (0..<total).compactMap { query in
+        ledger.reads(of: query, step: step, chunkFrames: chunkFrames).map {
+          Read(step: step, queryFrame: query, frames: $0)
+        }
+      }
+    }
+    self.reads = reads.isEmpty ? nil : reads
     parameters = c.parameters
     let perToken =
       2 * c.headDim + (rollout.recipe.positions == .window ? RotaryEmbedding(headDim: c.headDim).temporalChannels : 0)
-    kvBytes = c.layers * c.heads * capacity * geometry.tokensPerFrame * perToken * 4
+    let capacity = try rollout.recipe.memory.capacity(
+      chunkFrames: chunkFrames, total: settings.chunks * chunkFrames)
+    // A whole clip keeps nothing between layers, and its branches share what there is.
+    let copies = settings.mode == .clip ? 1 : branches * c.layers
+    kvBytes = copies * c.heads * capacity * geometry.tokensPerFrame * perToken * 4
     weightBytes = parameters * 4
     // Residual stream, its norms, queries, keys, values, and the feed-forward layer's hidden rows.
     peakBytes = weightBytes + kvBytes + tokensPerChunk * (10 * c.width + c.feedForward) * 4
-    flops = planned.reduce(0) { $0 + $1.flops }
+    flops = chunks.reduce(0) { $0 + $1.flops }
     estimatedSeconds = flops / (RunPlan.flopsPerCore * Double(settings.request.threads ?? Host.physicalCores))
-  }
-
-  /// The latent frames that pages cover, each once, in order.
-  private static func frames(of pages: [PageID], _ geometry: PageGeometry, below limit: Int) -> [Int] {
-    Set(pages.map(\.frame)).sorted().flatMap { $0..<min(limit, $0 + geometry.tile.frames) }
   }
 }
 

@@ -9,7 +9,12 @@ struct RunRecord: Encodable {
     let rng: String
     let height, width, frames, chunkFrames: Int
     let fps: String
+    let mode: String
     let timesteps: [Double]
+    /// Of clip mode.
+    let sampler: String?
+    let guidance: Double
+    let negativePrompt: String?
     let recipe, memory, positions, tile: String
     let precision: String
     let threads: Int
@@ -52,7 +57,9 @@ struct RunRecord: Encodable {
     self.settings = Settings(
       prompt: request.prompt, seed: request.seed, rng: request.rng.rawValue, height: settings.height,
       width: settings.width, frames: settings.frames, chunkFrames: settings.chunkFrames, fps: "\(settings.frameRate)",
-      timesteps: rollout.schedule.timesteps, recipe: rollout.recipe.name, memory: rollout.recipe.memory.summary,
+      mode: settings.mode.rawValue, timesteps: settings.sampler?.timesteps ?? rollout.schedule.timesteps,
+      sampler: settings.sampler?.kind.rawValue, guidance: rollout.guidance, negativePrompt: settings.negativePrompt,
+      recipe: rollout.recipe.name, memory: rollout.recipe.memory.summary,
       positions: rollout.recipe.positions.rawValue, tile: geometryTile, precision: request.precision.rawValue,
       threads: threads, crf: request.crf, preset: request.preset)
     model = settings.model.path

@@ -20,16 +20,37 @@ public struct RunRequest: Sendable {
   public var height: Int?
   public var width: Int?
   public var frameRate: FrameRate?
+  /// Chunk by chunk or the whole clip at once; nil for the model's.
+  public var mode: Mode?
   /// Number of denoising steps, evenly spaced before the warp.
   public var steps: Int?
   /// Nominal timesteps, warped by the flow shift.
   public var timesteps: [Double]?
   public var flowShift: Double?
+  /// `euler` or `unipc`, for whole clips; nil for `unipc`.
+  public var sampler: String?
+  /// Guidance scale, 1 for none; nil for the model's.
+  public var guidance: Double?
+  /// What guidance leads away from; nil for the model's.
+  public var negativePrompt: String?
   public var chunkFrames: Int?
   /// The name of a recipe; nil for the default.
   public var sparsity: String?
-  /// Which pages stay: `all` or `window`; nil for the recipe's.
+  /// Which pages stay: `all`, `window`, `persistent` or `reservoir`; nil for the recipe's.
   public var memory: String?
+  /// Frames' worth of pages kept beside the window (`persistent`), or middle frames kept (`reservoir`).
+  public var memoryCapacity: Int?
+  /// `persistent`: latent frames of the window, the chunk's own included.
+  public var localWindow: Int?
+  /// Which pages are read: `all`, `topk`, `hierarchical` or `anchors`; nil for the recipe's.
+  public var select: String?
+  /// Share of pages that is read, in (0, 1]; nil for the recipe's.
+  public var density: Double?
+  /// What becomes of skipped pages: `drop` or `centroid`; nil for the recipe's.
+  public var tail: String?
+  public var growth = Growth()
+  public var hierarchy = Hierarchy()
+  public var anchors = Anchors()
   /// Latent frames that a chunk can see; nil for the model's.
   public var window: Window?
   public var sink: Int?
@@ -46,6 +67,36 @@ public struct RunRequest: Sendable {
   public var preset = "medium"
 
   public init() {}
+
+  /// `--mode`.
+  public enum Mode: String, Sendable, CaseIterable {
+    case chunks, clip
+  }
+
+  /// Chunk-aware growth (`--cag-*`): target and base sparsity; nil for the published ones.
+  public struct Growth: Sendable, Equatable {
+    public var target: Double?
+    public var base: Double?
+    public init() {}
+  }
+
+  /// Hierarchical selection (`--hsa-*`): candidate past frames, of these sink and near ones; nil for the published ones.
+  public struct Hierarchy: Sendable, Equatable {
+    public var keep: Int?
+    public var sink: Int?
+    public var near: Int?
+    public init() {}
+  }
+
+  /// Rotating anchors (`--lvsa-*`): half window, leading frames, stride, budget and its scale; nil for the published ones.
+  public struct Anchors: Sendable, Equatable {
+    public var window: Int?
+    public var first: Int?
+    public var stride: Int?
+    public var budget: Int?
+    public var scale: Double?
+    public init() {}
+  }
 
   /// `--window`.
   public enum Window: Sendable, Equatable {

@@ -13,7 +13,17 @@ public struct RunSettings: Sendable {
   /// Frames of the video, 4 (latent frames - 1) + 1.
   public let frames: Int
   public let frameRate: FrameRate
+  public let mode: RunRequest.Mode
+  /// In clip mode one chunk holds the whole clip.
   public let rollout: RolloutSettings
+  /// The recipe as it was chosen, in numbers.
+  public let recipe: RecipeChoice
+  /// The sampler of clip mode.
+  public let sampler: ClipSampler?
+  /// What guidance leads away from; nil without guidance.
+  public let negativePrompt: String?
+  /// Latent frames that the decoder is given at a time.
+  public let decodedFrames: Int
   /// Where the recipe's answers to memory and positions come from, for people.
   public let notes: [String]
 
@@ -47,27 +57,71 @@ public struct RunSettings: Sendable {
     guard request.precision == .f32 else {
       throw UsageError("--precision \(request.precision.rawValue) does not exist yet; f32 does")
     }
-    let chunkFrames = request.chunkFrames ?? defaults.chunkFrames
-    guard (1...1024).contains(chunkFrames) else {
-      throw UsageError("--chunk-frames \(chunkFrames); 1 to 1024 are possible")
-    }
     let latentFrames = (frames - 1) / 4 + 1
+    decodedFrames = request.chunkFrames ?? defaults.chunkFrames
+    guard (1...1024).contains(decodedFrames) else {
+      throw UsageError("--chunk-frames \(decodedFrames); 1 to 1024 are possible")
+    }
+    guard let mode = request.mode ?? RunRequest.Mode(rawValue: defaults.mode) else {
+      throw UsageError("--mode \(defaults.mode) is not known; there are chunks, clip")
+    }
+    self.mode = mode
+    let chunkFrames = mode == .clip ? latentFrames : decodedFrames
+    let guidance = request.guidance ?? defaults.guidance ?? (mode == .clip ? 5 : 1)
+    guard (0...100).contains(guidance) else {
+      throw UsageError("--guidance \(guidance); 0 to 100 are possible, 1 is none")
+    }
+    negativePrompt =
+      guidance == 1 ? nil : request.negativePrompt ?? defaults.negativePrompt ?? ModelSettings.wanNegativePrompt
     var notes: [String] = []
+    if guidance == 1, request.negativePrompt != nil {
+      notes.append("a negative prompt has no effect without guidance; give --guidance above 1")
+    }
+    let choice = try RecipeChoice(
+      request, defaults, mode: mode, frames: latentFrames, chunkFrames: chunkFrames, notes: &notes)
+    recipe = choice
     do {
-      let recipe = try RunSettings.recipe(request, defaults, latentFrames: latentFrames, notes: &notes)
+      sampler = try RunSettings.sampler(request, defaults, mode: mode)
+      // The levels of a sampler are kept as a schedule too, for whatever only wants to know them.
+      let schedule = try sampler.map { try FlowSchedule(timesteps: $0.sigmas.map { 1000 * $0 }) }
+      let levels = try schedule ?? RunSettings.schedule(request, defaults)
+      let recipe = try choice.recipe(
+        frames: latentFrames, chunkFrames: chunkFrames, steps: levels.timesteps.count, mode: mode)
       var rollout = RolloutSettings(
         latentHeight: height / RunSettings.pixelsPerLatent, latentWidth: width / RunSettings.pixelsPerLatent,
-        latentFrames: latentFrames, schedule: try RunSettings.schedule(request, defaults), recipe: recipe)
+        latentFrames: latentFrames, schedule: levels, recipe: recipe)
       rollout.chunkFrames = chunkFrames
       rollout.contextTimestep = Float(defaults.contextNoise)
+      rollout.guidance = guidance
       rollout.tile = try request.tile.map(RunSettings.tile)
-      _ = try rollout.geometry()
-      _ = try recipe.memory.capacity(chunkFrames: chunkFrames, total: latentFrames)
+      let geometry = try rollout.geometry()
+      try recipe.check(geometry: geometry, chunkFrames: chunkFrames, total: latentFrames)
       self.rollout = rollout
     } catch let error as SparsityError { throw UsageError("\(error)") } catch let error as RolloutError {
       throw UsageError("\(error)")
     }
     self.notes = notes
+  }
+
+  /// The sampler of clip mode; nil chunk by chunk.
+  private static func sampler(_ request: RunRequest, _ defaults: ModelSettings, mode: RunRequest.Mode) throws
+    -> ClipSampler?
+  {
+    guard mode == .clip else {
+      guard request.sampler == nil else { throw UsageError("--sampler belongs to --mode clip") }
+      return nil
+    }
+    let name = request.sampler ?? (request.timesteps == nil ? "unipc" : "euler")
+    guard let kind = ClipSampler.Kind(rawValue: name) else {
+      throw UsageError("--sampler \(name) is not known; there are euler, unipc")
+    }
+    let shift = request.flowShift ?? defaults.shift
+    if let timesteps = request.timesteps {
+      guard request.steps == nil else { throw UsageError("give --steps or --timesteps, not both") }
+      guard kind == .euler else { throw UsageError("--timesteps needs --sampler euler; unipc has a grid of its own") }
+      return ClipSampler(euler: try FlowSchedule(nominal: timesteps, shift: shift))
+    }
+    return try ClipSampler(kind, steps: request.steps ?? defaults.undistilledSteps?.count ?? 50, shift: shift)
   }
 
   private static func grid(_ size: Int, _ side: String) throws -> Int {
@@ -111,48 +165,6 @@ public struct RunSettings: Sendable {
     // A list of the model is warped already; another shift takes as many steps anew.
     if request.flowShift != nil { return try FlowSchedule(steps: stored.count, shift: shift) }
     return try FlowSchedule(timesteps: stored)
-  }
-
-  private static func recipe(
-    _ request: RunRequest, _ defaults: ModelSettings, latentFrames: Int, notes: inout [String]
-  ) throws -> SparsityRecipe {
-    let name = request.sparsity ?? "self-forcing"
-    guard SparsityRecipe.names.contains(name) else {
-      throw UsageError("--sparsity \(name) is not known; there are \(SparsityRecipe.names.joined(separator: ", "))")
-    }
-    let sink = request.sink ?? defaults.sinkFrames
-    var kind = request.memory ?? (name == "dense" && request.window == nil ? "all" : "window")
-    var window = defaults.windowFrames
-    switch request.window {
-    case .all:
-      guard request.memory != "window" else {
-        throw UsageError("--memory window needs a number of frames, not --window all")
-      }
-      kind = "all"
-    case .frames(let frames):
-      guard request.memory != "all" else { throw UsageError("--memory all keeps every frame; leave out --window") }
-      window = frames
-    case nil: break
-    }
-    guard sink >= 0 else { throw UsageError("--sink \(sink) must not be negative") }
-    guard sink <= 1 << 24 else { throw UsageError("--sink \(sink) is more than \(1 << 24) frames") }
-    let memory: any MemoryPolicy
-    switch kind {
-    case "all": memory = KeepAll()
-    case "window": memory = SlidingWindow(window: window, sink: sink)
-    default: throw UsageError("--memory \(kind) is not known; there are all, window")
-    }
-    var positions = PositionMode.absolute
-    if let asked = request.positions ?? defaults.positions {
-      guard let mode = PositionMode(rawValue: asked) else {
-        throw UsageError("--rope \(asked) is not known; there are absolute, window")
-      }
-      positions = mode
-    } else if kind == "window", sink > 0, latentFrames > defaults.windowFrames {
-      positions = .window
-      notes.append("positions are ranks in the window, since the run outlives the trained window beside a sink")
-    }
-    return SparsityRecipe(name: name, memory: memory, positions: positions)
   }
 
   private static func tile(_ text: String) throws -> PageTile {

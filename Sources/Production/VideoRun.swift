@@ -38,7 +38,8 @@ public struct VideoRun: Sendable {
     let request = settings.request
     let model = settings.model
     try model.requireComplete()
-    for warning in model.warnings { report(.warning(warning)) }
+    // Whole clips are what models without settings are for.
+    if settings.mode == .chunks { for warning in model.warnings { report(.warning(warning)) } }
     for note in settings.notes { report(.note(note)) }
     // Opened first: a place that cannot be written is known before any work.
     if let sidecar = sidecarPath { try RunRecord.checkReplaceable(sidecar) }
@@ -57,13 +58,16 @@ public struct VideoRun: Sendable {
     if let cut {
       report(.warning("the prompt has more than \(limit) tokens; this was cut from its end: \"\(cut)\""))
     }
-    let rows = try model.loadTextEncoder(on: backend).encode(ids: encoding.ids)
+    let encoder = try model.loadTextEncoder(on: backend)
+    let rows = try encoder.encode(ids: encoding.ids)
+    let negativeRows = try settings.negativePrompt.map {
+      try encoder.encode(ids: tokenizer.encode(PromptCleaner.clean($0), maximum: limit).ids)
+    }
     backend.releaseUnusedMemory()
     let decoder = try model.loadDecoder(on: backend)
     let transformer = try model.loadTransformer(on: backend)
-    let rollout = try Rollout(
-      transformer: transformer, text: transformer.context(text: rows), noise: noise(), settings: settings.rollout,
-      on: backend)
+    let text = transformer.context(text: rows)
+    let negative = negativeRows.map { transformer.context(text: $0) }
     var record = try RunRecord(
       settings, threads: threads, backend: backend.name, promptTokens: encoding.ids.count, promptCut: cut,
       geometryTile: "\(settings.rollout.geometry().tile)")
@@ -73,18 +77,44 @@ public struct VideoRun: Sendable {
     var clock = PhaseClock()
     var firstFrameSeconds = 0.0
     var written = 0
-    for try await chunk in rollout {
+    var kvBytes = 0
+    func deliver(_ chunk: FinishedChunk) throws {
       clock.add(chunk)
       if let directory {
         try clock.measure(\.write) { try directory.write(latents: backend.download(chunk.latents), chunk: chunk.index) }
       }
-      let frames = try clock.measure(\.decode) {
-        try VideoRun.frames(decoder.decode(chunk.latents), on: backend).prefix(settings.frames - written)
+      // A whole clip is decoded in portions, so that its pixels are never in memory all at once.
+      let count = chunk.latents.shape[0]
+      for first in stride(from: 0, to: count, by: settings.decodedFrames) {
+        let portion = backend.slice(chunk.latents, first..<min(count, first + settings.decodedFrames))
+        let frames = try clock.measure(\.decode) {
+          try VideoRun.frames(decoder.decode(portion), on: backend).prefix(settings.frames - written)
+        }
+        try clock.measure(\.write) { try sink.write(Array(frames), endsChunk: true) }
+        if written == 0 { firstFrameSeconds = Host.processSeconds }
+        written += frames.count
       }
-      try clock.measure(\.write) { try sink.write(Array(frames), endsChunk: true) }
-      written += frames.count
-      if chunk.index == 0 { firstFrameSeconds = Host.processSeconds }
-      report(.chunk(clock.report(chunk, of: settings, written: written, kvBytes: rollout.memoryBytes)))
+      report(.chunk(clock.report(chunk, of: settings, written: written, kvBytes: kvBytes)))
+    }
+    if let sampler = settings.sampler {
+      var denoiser = try ClipDenoiser(
+        transformer: transformer, text: text, negative: negative, noise: noise(), sampler: sampler,
+        settings: settings.rollout, on: backend)
+      kvBytes = denoiser.memoryBytes
+      while !denoiser.isFinished {
+        try denoiser.advance()
+        let (step, steps) = (denoiser.step, denoiser.steps)
+        let remaining = denoiser.seconds / Double(step) * Double(steps - step)
+        report(
+          .step(StepReport(step: step, steps: steps, seconds: denoiser.seconds, remainingSeconds: remaining)))
+      }
+      if let clip = denoiser.finished { try deliver(clip) }
+    } else {
+      let rollout = try Rollout(
+        transformer: transformer, text: text, negative: negative, noise: noise(), settings: settings.rollout,
+        on: backend)
+      kvBytes = rollout.memoryBytes
+      for try await chunk in rollout { try deliver(chunk) }
     }
     let count = try clock.measure(\.write) { try sink.finish() }
     guard count == settings.frames else {
@@ -95,7 +125,7 @@ public struct VideoRun: Sendable {
       output: output, frames: count, videoSeconds: settings.seconds, totalSeconds: total,
       firstFrameSeconds: firstFrameSeconds, loadSeconds: loadSeconds, denoiseSeconds: clock.denoise,
       decodeSeconds: clock.decode, writeSeconds: clock.write, endToEndFPS: Double(count) / total,
-      denoiseFPS: Double(count) / max(clock.denoise, 1e-9), kvBytes: rollout.memoryBytes, peakBytes: Host.memory.peak)
+      denoiseFPS: Double(count) / max(clock.denoise, 1e-9), kvBytes: kvBytes, peakBytes: Host.memory.peak)
     record.summary = summary
     if let directory { try record.write(to: directory.path + "/manifest.json") }
     if let sidecar = sidecarPath { try record.write(to: sidecar) }
@@ -199,15 +229,18 @@ private struct PhaseClock {
 
   mutating func add(_ chunk: FinishedChunk) { denoise += chunk.denoiseSeconds + chunk.sealSeconds }
 
-  mutating func report(_ chunk: FinishedChunk, of settings: RunSettings, written: Int, kvBytes: Int) -> ChunkReport {
+  mutating func report(_ chunk: FinishedChunk, of settings: RunSettings, written: Int, kvBytes: Int)
+    -> ChunkReport
+  {
     let elapsed = Host.processSeconds
     let rate = Double(written) / max(elapsed, 1e-9)
     defer { last = (decode, write) }
     return ChunkReport(
       index: chunk.index, chunks: settings.chunks, frames: written, totalFrames: settings.frames,
       videoSeconds: Double(written) / settings.frameRate.framesPerSecond, visibleFrames: chunk.visibleFrames,
-      density: settings.rollout.recipe.density.density(chunk: chunk.index, of: settings.chunks),
-      denoiseSeconds: chunk.denoiseSeconds, sealSeconds: chunk.sealSeconds, decodeSeconds: decode - last.decode,
+      density: Double(chunk.pagesRead) / Double(max(1, chunk.pagesKept)), denoiseSeconds: chunk.denoiseSeconds,
+      sealSeconds: chunk.sealSeconds,
+      decodeSeconds: decode - last.decode,
       writeSeconds: write - last.write, framesPerSecond: rate,
       remainingSeconds: Double(settings.frames - written) / max(rate, 1e-9), kvBytes: kvBytes,
       residentBytes: Host.memory.resident)

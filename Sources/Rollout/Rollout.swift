@@ -18,6 +18,9 @@ public struct RolloutSettings: Sendable {
   public var tile: PageTile?
   /// Timestep of the clean pass: exactly 0 in Self-Forcing.
   public var contextTimestep: Float = 0
+  /// Classifier-free guidance scale; exactly 1 is none. Anything else takes a second pass at each step, under the negative
+  /// prompt, and a second memory.
+  public var guidance = 1.0
 
   public init(latentHeight: Int, latentWidth: Int, latentFrames: Int?, schedule: FlowSchedule, recipe: SparsityRecipe) {
     self.latentHeight = latentHeight
@@ -29,6 +32,20 @@ public struct RolloutSettings: Sendable {
 
   /// Number of chunks; nil without end.
   public var chunks: Int? { latentFrames.map { ($0 + chunkFrames - 1) / chunkFrames } }
+
+  /// - Throws: ``RolloutError/settings(_:)`` for sizes that cannot be had with a model.
+  func check(_ model: TransformerConfiguration) throws(RolloutError) {
+    guard latentHeight > 0, latentWidth > 0, latentHeight % 2 == 0, latentWidth % 2 == 0 else {
+      throw .settings("latents of \(latentHeight)x\(latentWidth); both must be even")
+    }
+    guard chunkFrames >= 1, latentFrames ?? 1 >= 1 else {
+      throw .settings("a chunk and a video need at least one latent frame")
+    }
+    guard model.inputChannels == model.outputChannels else {
+      throw .settings(
+        "a model of \(model.inputChannels) input and \(model.outputChannels) output channels needs conditioning")
+    }
+  }
 
   /// The token grid, cut into pages.
   /// - Throws: ``SparsityError/tile(_:_:)``.
@@ -72,45 +89,38 @@ public actor Rollout: AsyncSequence {
 
   /// Bytes of the key/value memory; constant.
   public nonisolated let memoryBytes: Int
-  private let transformer: WanTransformer
-  private let text: TextContext
+  private let branches: GuidedFlow
+  private let channels: Int
   private let settings: RolloutSettings
   private let backend: any Backend
-  private let memory: KVMemory
-  private let layout: TokenLayout
+  /// One per branch of the guidance.
+  private let memories: [KVMemory]
   private var noise: any ChunkNoise
   private var chunk = 0
 
   /// Prepares a rollout; nothing is computed yet.
+  /// - Parameter negative: The context of the unguided branch; needed if `settings.guidance` is not 1.
   /// - Throws: ``RolloutError/settings(_:)`` or ``SparsityError``.
   public init(
-    transformer: WanTransformer, text: TextContext, noise: any ChunkNoise, settings: RolloutSettings,
-    on backend: any Backend
+    transformer: WanTransformer, text: TextContext, negative: TextContext? = nil, noise: any ChunkNoise,
+    settings: RolloutSettings, on backend: any Backend
   ) throws {
     let c = transformer.configuration
-    guard settings.latentHeight > 0, settings.latentWidth > 0, settings.latentHeight % 2 == 0,
-      settings.latentWidth % 2 == 0
-    else {
-      throw RolloutError.settings("latents of \(settings.latentHeight)x\(settings.latentWidth); both must be even")
-    }
-    guard settings.chunkFrames >= 1, settings.latentFrames ?? 1 >= 1 else {
-      throw RolloutError.settings("a chunk and a video need at least one latent frame")
-    }
-    guard c.inputChannels == c.outputChannels else {
-      throw RolloutError.settings(
-        "a model of \(c.inputChannels) input and \(c.outputChannels) output channels needs conditioning")
-    }
-    self.transformer = transformer
-    self.text = text
+    try settings.check(c)
     self.noise = noise
+    channels = c.inputChannels
     self.settings = settings
     self.backend = backend
     let geometry = try settings.geometry()
-    memory = try KVMemory(
-      recipe: settings.recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim,
-      chunkFrames: settings.chunkFrames, totalFrames: settings.latentFrames, on: backend)
-    memoryBytes = memory.bytes
-    layout = transformer.layout(geometry: geometry, frames: settings.chunkFrames)
+    branches = try GuidedFlow(
+      transformer: transformer, text: text, negative: negative, guidance: settings.guidance,
+      layout: transformer.layout(geometry: geometry, frames: settings.chunkFrames), on: backend)
+    memories = try (0..<(branches.isGuided ? 2 : 1)).map { _ in
+      try KVMemory(
+        recipe: settings.recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim,
+        chunkFrames: settings.chunkFrames, totalFrames: settings.latentFrames, on: backend)
+    }
+    memoryBytes = memories.reduce(0) { $0 + $1.bytes }
   }
 
   /// Computes the next chunk; nil after the last.
@@ -121,17 +131,17 @@ public actor Rollout: AsyncSequence {
     if let chunks = settings.chunks, chunk >= chunks { return nil }
     let clock = ContinuousClock()
     let start = clock.now
-    let (frames, channels) = (settings.chunkFrames, transformer.configuration.inputChannels)
+    let frames = settings.chunkFrames
     let (height, width) = (settings.latentHeight, settings.latentWidth)
-    memory.begin(frames: frames)
-    let (visible, kept, read) = (memory.visibleFrames, memory.pagesKept, memory.pagesRead)
+    for memory in memories { memory.begin(frames: frames) }
+    let (visible, kept, read) = (memories[0].visibleFrames, memories[0].pagesKept, memories[0].pagesRead)
     var x = backend.upload(
       try noise.initial(chunk: chunk, frames: frames, channels: channels, height: height, width: width))
     let sigmas = settings.schedule.sigmas
     for (step, timestep) in settings.schedule.timesteps.enumerated() {
       try Task.checkCancellation()
-      memory.step = step
-      let flow = pass(x, timestep: Float(timestep))
+      for memory in memories { memory.step = step }
+      let flow = try branches.flow(x, timestep: Float(timestep), memories: memories)
       guard let flow, backend.allFinite(flow) else { throw RolloutError.notFinite(chunk: chunk, step: step) }
       x = backend.combine(1, x, -Float(sigmas[step]), flow)
       if step + 1 < sigmas.count {
@@ -144,21 +154,15 @@ public actor Rollout: AsyncSequence {
     let denoised = clock.now
     if settings.chunks.map({ chunk + 1 < $0 }) ?? true {
       try Task.checkCancellation()
-      memory.beginCleanPass()
-      _ = pass(x, timestep: settings.contextTimestep, onlyMemory: true)
+      for memory in memories { memory.beginCleanPass() }
+      _ = try branches.flow(x, timestep: settings.contextTimestep, memories: memories, onlyMemory: true)
     }
-    memory.seal()
+    for memory in memories { memory.seal() }
     let sealed = clock.now
     defer { chunk += 1 }
     return FinishedChunk(
       index: chunk, firstFrame: chunk * frames, latents: x, visibleFrames: visible, pagesKept: kept, pagesRead: read,
       denoiseSeconds: (denoised - start).seconds, sealSeconds: (sealed - denoised).seconds)
-  }
-
-  private func pass(_ x: DeviceTensor, timestep: Float, onlyMemory: Bool = false) -> DeviceTensor? {
-    transformer.forward(
-      x, timesteps: Array(repeating: timestep, count: settings.chunkFrames), text: text, layout: layout, memory: memory,
-      onlyMemory: onlyMemory)
   }
 
   public nonisolated func makeAsyncIterator() -> Iterator { Iterator(rollout: self) }

@@ -19,7 +19,13 @@ public final class KVMemory {
   public private(set) var sealedFrames = 0
   /// Number of the current chunk, and the denoising step that its next pass belongs to.
   public private(set) var chunk = -1
-  public var step = 0
+  public var step = 0 {
+    didSet {
+      guard step != oldValue, recipe.select.renewal == .perStep, !chunkPages.isEmpty else { return }
+      plans = [:]
+      if recipe.positions == .window { positions = rankHistory(adding: chunkFrames) }
+    }
+  }
   /// Whether the next pass is the chunk's clean one.
   public private(set) var isCleanPass = false
 
@@ -128,7 +134,8 @@ public final class KVMemory {
     return view
   }
 
-  /// Renumbers the frames in memory from 0 and returns the positions of the `frames` that follow them.
+  /// Renumbers the frames in memory from 0 and returns the positions of the `frames` that follow them. Where a selector
+  /// reads whole frames that are known beforehand, those that are read are numbered and the others stay as they are.
   private func rankHistory(adding frames: Int) -> [Int] {
     // A page's rank is its frame's rank in its own head. Pages that persist may be few of many frames: they fill up
     // frames of their own, oldest first, so that no distance grows with the number of frames they come from.
@@ -138,6 +145,17 @@ public final class KVMemory {
       for head in 0..<table.heads {
         var rank: [PageID: Int] = [:]
         let pages = table.resident(layer: layer, head: head)
+        if let selector = recipe.select as? any FrameSelector, selector.ranksWhatIsRead {
+          let past = Set(pages.map(\.id.frame)).filter { $0 < sealedFrames }.sorted()
+          let read = selector.frames(
+            readBy: sealedFrames, among: past + (sealedFrames..<sealedFrames + frames),
+            at: StepContext(chunk: chunk, step: step, layer: layer, firstFrame: sealedFrames, frames: frames))
+          let number = Dictionary(uniqueKeysWithValues: zip(read, read.indices))
+          for page in pages { rank[page.id] = number[page.id.frame] ?? page.position }
+          ranks.append(rank)
+          longest = max(longest, read.count - frames)
+          continue
+        }
         let persistent = pages.prefix { recipe.memory.isPersistent($0.id, chunkAt: sealedFrames, frames: frames) }
         let across = geometry.tilesPerFrame
         for (i, page) in persistent.enumerated() { rank[page.id] = i / across * geometry.tile.frames }
@@ -155,7 +173,8 @@ public final class KVMemory {
     let changes = table.reposition { id, layer, head in ranks[layer * heads + head][id] ?? 0 }
     let most = changes.joined().map(\.count).max() ?? 0
     if most > 0 {
-      let turns = rotation.temporal(0..<longest + geometry.tile.frames, on: backend)
+      let highest = changes.joined().joined().map(\.position).max() ?? 0
+      let turns = rotation.temporal(0..<highest + geometry.tile.frames, on: backend)
       for layer in 0..<layers {
         let rows = changes[layer].map { $0 + Array(repeating: (slot: -1, position: 0), count: most - $0.count) }
           .joined()
@@ -220,7 +239,9 @@ public final class KVMemory {
     let key = select.dependsOnContent ? layer : view.layer
     if let plan = plans[key] { return plan }
     var lists = select.plan(
-      queries, over: view, budget: budget, at: StepContext(chunk: chunk, step: step, layer: layer), on: backend)
+      queries, over: view, budget: budget,
+      at: StepContext(chunk: chunk, step: step, layer: layer, firstFrame: sealedFrames, frames: chunkFrames),
+      on: backend)
     if recipe.tail == .centroidTail, lists.pagesPerTile < view.pagesPerHead { lists.tail = view.all }
     if !select.dependsOnContent || recipe.replan == .oncePerChunk { plans[key] = lists }
     return lists

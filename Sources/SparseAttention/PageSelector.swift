@@ -8,12 +8,22 @@ public struct StepContext: Sendable {
   public var step: Int
   /// Transformer layer.
   public var layer: Int
+  /// First latent frame of the chunk, and how many it has.
+  public var firstFrame: Int
+  public var frames: Int
 
-  public init(chunk: Int, step: Int, layer: Int) {
-    self.chunk = chunk
-    self.step = step
-    self.layer = layer
+  public init(chunk: Int, step: Int, layer: Int, firstFrame: Int = 0, frames: Int = 0) {
+    (self.chunk, self.step, self.layer) = (chunk, step, layer)
+    (self.firstFrame, self.frames) = (firstFrame, frames)
   }
+}
+
+/// How long a plan that does not depend on queries serves.
+public enum PlanRenewal: Sendable {
+  /// All passes of a chunk.
+  case perChunk
+  /// All passes of one denoising step.
+  case perStep
 }
 
 /// Which pages a query tile reads.
@@ -23,8 +33,10 @@ public struct StepContext: Sendable {
 public protocol PageSelector: Sendable {
   /// What a user reads, such as `the best of each query tile`.
   var summary: String { get }
-  /// Whether a plan depends on the queries. If not, one plan serves all steps of a chunk.
+  /// Whether a plan depends on the queries.
   var dependsOnContent: Bool { get }
+  /// How long a plan that does not depend on queries serves. Default: a chunk.
+  var renewal: PlanRenewal { get }
   /// The most pages that a query tile reads, of a head with such pages; known before any score.
   func pagesRead(of census: PageCensus, budget: PageBudget) -> Int
   /// The pages that each tile of `queries` `[rows, heads x headDim]`, normed and rotated, reads.
@@ -36,15 +48,31 @@ public protocol PageSelector: Sendable {
 }
 
 extension PageSelector {
+  public var renewal: PlanRenewal { .perChunk }
   public func check(geometry: PageGeometry) throws(SparsityError) {}
 }
 
+/// A selector that reads whole frames, which ones being known without a look at content.
+public protocol FrameSelector: PageSelector {
+  /// The frames that latent frame `query` reads, ascending.
+  /// - Parameter frames: Those in memory, ascending, the current chunk's last.
+  func frames(readBy query: Int, among frames: [Int], at context: StepContext) -> [Int]
+  /// Whether `window` positions are ranks among the frames read, the same for all of a chunk, and not among those in
+  /// memory. Default: no.
+  var ranksWhatIsRead: Bool { get }
+}
+
+extension FrameSelector {
+  public var ranksWhatIsRead: Bool { false }
+  public var dependsOnContent: Bool { false }
+}
+
 /// Every page in memory, the current chunk's included: dense attention. Knows no budget.
-public struct AllPages: PageSelector {
+public struct AllPages: FrameSelector {
   public init() {}
   public var summary: String { "every page" }
-  public var dependsOnContent: Bool { false }
   public func pagesRead(of census: PageCensus, budget: PageBudget) -> Int { census.persistent + census.local }
+  public func frames(readBy query: Int, among frames: [Int], at context: StepContext) -> [Int] { frames }
 
   public func plan(
     _ queries: DeviceTensor, over view: LayerView, budget: PageBudget, at context: StepContext, on backend: any Backend

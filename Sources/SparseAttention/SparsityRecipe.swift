@@ -64,8 +64,20 @@ public struct SparsityRecipe: Sendable {
       density: settings.growth, select: settings.hierarchy, positions: positions)
   }
 
+  /// LVSA over a whole clip, as published: anchors that turn with the denoising step, and a window.
+  public static func lvsa(_ pattern: AnchorPattern) -> SparsityRecipe {
+    SparsityRecipe(name: "lvsa", memory: KeepAll(), select: RotatingAnchors(pattern))
+  }
+
+  /// LVSA chunk by chunk: anchors over all of the past, or over what a reservoir keeps of it.
+  public static func lvsa(
+    _ anchors: CausalAnchors, reservoir: AnchorReservoir? = nil, positions: PositionMode = .absolute
+  ) -> SparsityRecipe {
+    SparsityRecipe(name: "lvsa", memory: reservoir ?? KeepAll(), select: anchors, positions: positions)
+  }
+
   /// The names of the recipes that exist.
-  public static let names = ["dense", "self-forcing", "sparse-forcing", "light-forcing"]
+  public static let names = ["dense", "self-forcing", "sparse-forcing", "light-forcing", "lvsa"]
 }
 
 /// How often pages are selected.

@@ -12,6 +12,7 @@ struct Bench: ParsableCommand {
   @OptionGroup(title: "Model") var model: ModelOptions
   @OptionGroup(title: "Size and length") var size: SizeOptions
   @OptionGroup(title: "Memory and attention") var memory: MemoryOptions
+  @OptionGroup(title: "Sparsity") var sparsity: SparsityOptions
   @OptionGroup(title: "Computation") var compute: ComputeOptions
 
   func run() throws {
@@ -19,6 +20,7 @@ struct Bench: ParsableCommand {
     model.apply(to: &request)
     try size.apply(to: &request)
     try memory.apply(to: &request)
+    sparsity.apply(to: &request)
     try compute.apply(to: &request)
     let bench = try OperationBench(RunSettings(request))
     print(json ? try Terminal.json(bench, pretty: true) : bench.text)

@@ -67,6 +67,10 @@ struct SizeOptions: ParsableArguments {
 /// Which noise levels.
 struct ScheduleOptions: ParsableArguments {
   @Option(
+    help: "chunks (chunk by chunk) or clip (the whole clip at once, for bidirectional models) (default: the model's).")
+  var mode: String?
+
+  @Option(
     name: [.long, .customLong("num-inference-steps"), .customLong("sample-steps")], parsing: .unconditional,
     help: "Denoising steps per chunk, evenly spaced and then warped (default: the model's list).")
   var steps: Int?
@@ -81,8 +85,27 @@ struct ScheduleOptions: ParsableArguments {
     help: "Flow shift S: t = 1000 S u / (1 + (S - 1) u) (default: the model's, 5 for Self-Forcing).")
   var flowShift: Double?
 
+  @Option(
+    name: [.long, .customLong("sample-solver")], help: "With --mode clip: euler or unipc (default: unipc).")
+  var sampler: String?
+
+  @Option(
+    name: [.long, .customLong("guidance-scale"), .customLong("sample-guide-scale")], parsing: .unconditional,
+    help: "Classifier-free guidance; 1 is none and half the work (default: the model's; 1, in clip mode 5).")
+  var guidance: Double?
+
+  @Option(help: "What guidance leads away from (default: the model's).")
+  var negativePrompt: String?
+
   func apply(to request: inout RunRequest) throws {
     (request.steps, request.flowShift) = (steps, flowShift)
+    (request.sampler, request.guidance, request.negativePrompt) = (sampler, guidance, negativePrompt)
+    if let mode {
+      guard let known = RunRequest.Mode(rawValue: mode) else {
+        throw UsageError("--mode \(mode) is not known; there are chunks, clip")
+      }
+      request.mode = known
+    }
     if let timesteps {
       let list = timesteps.split(separator: ",", omittingEmptySubsequences: false)
         .map { Double($0.trimmingCharacters(in: .whitespaces)) }
@@ -96,10 +119,14 @@ struct ScheduleOptions: ParsableArguments {
 
 /// What stays in memory and what is read.
 struct MemoryOptions: ParsableArguments {
-  @Option(help: "Recipe: dense (keep and read every frame) or self-forcing (a sliding window) (default: self-forcing).")
+  @Option(
+    help: """
+      Recipe: dense (keep and read every frame), self-forcing (a sliding window), sparse-forcing (persistent pages), \
+      light-forcing (growing sparsity), lvsa (rotating anchors and a window) (default: self-forcing; dense in clip mode).
+      """)
   var sparsity: String?
 
-  @Option(help: "Which frames stay: all, window (default: the recipe's).")
+  @Option(help: "Which frames stay: all, window, persistent, reservoir (default: the recipe's).")
   var memory: String?
 
   @Option(

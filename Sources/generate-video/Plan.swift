@@ -20,6 +20,7 @@ struct Plan: ParsableCommand {
   @OptionGroup(title: "Size and length") var size: SizeOptions
   @OptionGroup(title: "Noise levels") var schedule: ScheduleOptions
   @OptionGroup(title: "Memory and attention") var memory: MemoryOptions
+  @OptionGroup(title: "Sparsity") var sparsity: SparsityOptions
   @OptionGroup(title: "Computation") var compute: ComputeOptions
 
   func run() throws {
@@ -29,6 +30,7 @@ struct Plan: ParsableCommand {
     try size.apply(to: &request)
     try schedule.apply(to: &request)
     try memory.apply(to: &request)
+    sparsity.apply(to: &request)
     try compute.apply(to: &request)
     let settings = try RunSettings(request)
     let plan = try RunPlan(settings, detail: detail)

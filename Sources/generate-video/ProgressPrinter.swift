@@ -16,9 +16,11 @@ final class ProgressPrinter {
   func introduce(_ run: VideoRun) {
     let s = run.settings
     let steps = s.rollout.schedule.timesteps.count
+    let parts = s.mode == .clip ? "at once" : "in \(s.chunks) chunks of \(s.chunkFrames)"
+    let guidance = s.rollout.guidance == 1 ? "" : ", guidance \(s.rollout.guidance)"
     Terminal.say(
-      "\(s.model.settings.name): \(s.width)x\(s.height), \(s.frames) frames at \(s.frameRate) fps in \(s.chunks) chunks of "
-        + "\(s.chunkFrames), \(steps) steps; \(s.rollout.recipe.name), \(s.rollout.recipe.memory.summary); "
+      "\(s.model.settings.name): \(s.width)x\(s.height), \(s.frames) frames at \(s.frameRate) fps \(parts), "
+        + "\(steps) steps\(guidance); \(s.recipe.name), \(s.rollout.recipe.memory.summary); "
         + "\(run.threads) thread\(run.threads == 1 ? "" : "s")")
   }
 
@@ -29,6 +31,8 @@ final class ProgressPrinter {
     case (.quiet, _): break
     case (_, .note(let text)): say(text)
     case (_, .ready(let seconds)): say(String(format: "ready after %.1f s", seconds))
+    case (.live, .step(let step)): overwrite(line(step))
+    case (_, .step(let step)): say(line(step))
     case (.live, .chunk(let chunk)): overwrite(line(chunk))
     case (_, .chunk(let chunk)): say(line(chunk))
     case (_, .finished(let summary)): say(line(summary))
@@ -39,6 +43,10 @@ final class ProgressPrinter {
   func end() {
     if lineIsOpen { Terminal.show("\n") }
     lineIsOpen = false
+  }
+
+  private func line(_ s: StepReport) -> String {
+    "step \(s.step)/\(s.steps)  \(Format.time(s.seconds))  eta \(Format.time(s.remainingSeconds))"
   }
 
   private func line(_ c: ChunkReport) -> String {
@@ -82,6 +90,7 @@ final class ProgressPrinter {
     case .warning(let text): emit("warning", text)
     case .note(let text): emit("note", text)
     case .ready(let seconds): emit("ready", seconds)
+    case .step(let step): emit("step", step)
     case .chunk(let chunk): emit("chunk", chunk)
     case .finished(let summary): emit("finished", summary)
     }

@@ -18,6 +18,7 @@ struct Run: AsyncParsableCommand {
   @OptionGroup(title: "Size and length") var size: SizeOptions
   @OptionGroup(title: "Noise levels") var schedule: ScheduleOptions
   @OptionGroup(title: "Memory and attention") var memory: MemoryOptions
+  @OptionGroup(title: "Sparsity") var sparsity: SparsityOptions
   @OptionGroup(title: "Computation") var compute: ComputeOptions
 
   func run() async throws {
@@ -39,6 +40,7 @@ struct Run: AsyncParsableCommand {
     try size.apply(to: &request)
     try schedule.apply(to: &request)
     try memory.apply(to: &request)
+    sparsity.apply(to: &request)
     try compute.apply(to: &request)
     return request
   }

@@ -20,6 +20,12 @@ public struct ModelSettings: Sendable, Equatable {
   public var distilled = true
   /// Flow shift that warps nominal timesteps given by hand.
   public var shift = 5.0
+  /// Scale of classifier-free guidance; exactly 1 is none. nil: 1 chunk by chunk, 5 over whole clips (Wan 2.1's own).
+  public var guidance: Double?
+  /// What guidance leads away from; nil: Wan 2.1's own.
+  public var negativePrompt: String?
+  /// `chunks` or `clip`.
+  public var mode = "chunks"
   /// Timestep of the clean pass.
   public var contextNoise = 0.0
   /// Latent frames of the longest clip of its training: how far memory and positions are known to work.
@@ -30,6 +36,11 @@ public struct ModelSettings: Sendable, Equatable {
   public var textLength: Int?
 
   public init() {}
+
+  /// The negative prompt that Wan 2.1 was published with (`wan/configs/shared_config.py`).
+  public static let wanNegativePrompt =
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
+    + "多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
 
   /// Nominal timesteps of Self-Forcing.
   public static let nominalSteps: [Double] = [1000, 750, 500, 250]
@@ -71,6 +82,10 @@ public struct ModelSettings: Sendable, Equatable {
     undistilledSteps = try file.numbers("steps_undistilled")
     shift = try number("shift", shift)
     contextNoise = try number("context_noise", contextNoise)
+    guidance = try number("guidance", 1)
+    negativePrompt = try text("negative_prompt") ?? ""
+    mode = try text("mode") ?? mode
+    guard ["chunks", "clip"].contains(mode) else { throw file.problem("'mode' is '\(mode)', wanted chunks or clip") }
     autoencoder = try text("vae") ?? autoencoder
     for (key, list) in [("steps", steps), ("steps_undistilled", undistilledSteps)] {
       guard let list else { continue }
