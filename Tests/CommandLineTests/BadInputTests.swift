@@ -20,6 +20,7 @@ import Testing
   }
 
   @Test(
+    "Wrong usage is known before any work",
     arguments: [
       ([], "a prompt is missing"), (["--prompt", "  \n "], "the prompt is empty"),
       (["-p", "x", "y"], "give one prompt"), (["-p", "x", "--bogus"], "--bogus"),
@@ -53,7 +54,7 @@ import Testing
       (["--prompt-file", "nowhere.txt"], "cannot be read"),
       (["plan", "--num-frames", "6"], "the nearest are 5 and 9"), (["plan", "--frobnicate"], "--frobnicate"),
     ] as [([String], String)])
-  func `wrong usage is known before any work`(arguments: [String], text: String) throws {
+  func wrongUsageIsKnownBeforeAnyWork(arguments: [String], text: String) throws {
     let scratch = try Scratch()
     let model =
       arguments.first == "plan"
@@ -61,13 +62,15 @@ import Testing
     try expectFailure(model, status: 2, saying: text, in: scratch)
   }
 
-  @Test func `an unknown model folder says how to get one`() throws {
+  @Test("An unknown model folder says how to get one") func anUnknownModelFolderSaysHowTo() throws {
     try expectFailure(
       ["-p", "x", "--model", "nowhere"], status: 1, saying: "no such model folder", in: Scratch())
     try expectFailure(["info", "nowhere"], status: 1, saying: "no such model folder", in: Scratch())
   }
 
-  @Test func `an output that cannot be written is known before the weights are read`() throws {
+  @Test("An output that cannot be written is known before the weights are read") func anOutputThatCannotBeWrittenIs()
+    throws
+  {
     let scratch = try Scratch()
     let run = ["-p", "x", "--model", Self.model, "--num-frames", "9", "--steps", "1"]
     try expectFailure(run + ["-o", "missing/a.mp4"], status: 1, saying: "does not exist", in: scratch)
@@ -75,7 +78,7 @@ import Testing
     try expectFailure(run + ["--run-dir", "taken"], status: 1, saying: "cannot be made", in: scratch)
   }
 
-  @Test func `a full disk stops the run with one line`() throws {
+  @Test("A full disk stops the run with one line") func aFullDiskStopsTheRunWith() throws {
     let scratch = try Scratch()
     try FileManager.default.createSymbolicLink(atPath: scratch.file("a.part.mp4"), withDestinationPath: "/dev/full")
     try expectFailure(
@@ -91,13 +94,16 @@ import Testing
     return folder
   }
 
-  @Test(arguments: [
-    ("truncated", "tiny_vae/diffusion_pytorch_model.safetensors"),
-    ("garbage", "tiny_vae/diffusion_pytorch_model.safetensors"),
-    ("misshapen", "text_encoder/model.safetensors"), ("json", "transformer/config.json"), ("json", "longtake.json"),
-    ("json", "tokenizer/tokenizer.json"), ("missing", "transformer/diffusion_pytorch_model-00002-of-00003.safetensors"),
-  ])
-  func `damaged files are named and nothing is left under the final name`(kind: String, file: String) throws {
+  @Test(
+    "Damaged files are named and nothing is left under the final name",
+    arguments: [
+      ("truncated", "tiny_vae/diffusion_pytorch_model.safetensors"),
+      ("garbage", "tiny_vae/diffusion_pytorch_model.safetensors"),
+      ("misshapen", "text_encoder/model.safetensors"), ("json", "transformer/config.json"), ("json", "longtake.json"),
+      ("json", "tokenizer/tokenizer.json"),
+      ("missing", "transformer/diffusion_pytorch_model-00002-of-00003.safetensors"),
+    ])
+  func damagedFilesAreNamedAndNothingIs(kind: String, file: String) throws {
     let scratch = try Scratch()
     let model = try damagedModel(scratch) { folder in
       let url = URL(fileURLWithPath: folder + "/" + file)
@@ -126,7 +132,7 @@ import Testing
     #expect(!scratch.exists("a.mp4"))
   }
 
-  @Test func `weights that give NaN stop the run and keep the final name free`() throws {
+  @Test("Weights that give NaN stop the run and keep the final name free") func weightsThatGiveNaNStopTheRun() throws {
     let scratch = try Scratch()
     let model = try damagedModel(scratch) { folder in
       // The last shard holds the head; all of it becomes NaN.
@@ -150,7 +156,7 @@ import Testing
     #expect(!scratch.exists("a.mp4"))
   }
 
-  @Test func `a prompt over the token limit runs, and says what was cut`() throws {
+  @Test("A prompt over the token limit runs, and says what was cut") func aPromptOverTheTokenLimitRuns() throws {
     let scratch = try Scratch()
     let long = Array(repeating: "purple hills", count: 400).joined(separator: " ")
     let result = try runProgram(

@@ -12,7 +12,8 @@ import VideoIO
     try runProgram("generate-video", arguments, in: scratch.path)
   }
 
-  @Test func `a whole clip of any length is one chunk of latents and a video with exact frames`() throws {
+  @Test("A whole clip of any length is one chunk of latents and a video with exact frames")
+  func aWholeClipOfAnyLengthIs() throws {
     let scratch = try Scratch()
     for (name, frames, more) in [
       ("a", 17, ["--sampler", "euler"]), ("b", 29, ["--sparsity", "lvsa", "--lvsa-budget", "5", "--lvsa-window", "1"]),
@@ -29,7 +30,7 @@ import VideoIO
     }
   }
 
-  @Test func `every recipe makes a video chunk by chunk`() throws {
+  @Test("Every recipe makes a video chunk by chunk") func everyRecipeMakesAVideoChunkBy() throws {
     let scratch = try Scratch()
     for more in [
       ["lvsa", "--lvsa-budget", "9", "--lvsa-window", "1", "--rope", "window"],
@@ -43,7 +44,8 @@ import VideoIO
     }
   }
 
-  @Test func `plan prints one JSON object with the pattern, and what is impossible ends with status 2 and one line`()
+  @Test("Plan prints one JSON object with the pattern, and what is impossible ends with status 2 and one line")
+  func planPrintsOneJSONObjectWithThe()
     throws
   {
     let scratch = try Scratch()

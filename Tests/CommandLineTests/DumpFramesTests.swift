@@ -43,7 +43,7 @@ import VideoIO
     try runProgram("dump-frames", arguments, in: run.path)
   }
 
-  @Test func `chosen frames of a killed run become numbered pictures`() throws {
+  @Test("Chosen frames of a killed run become numbered pictures") func chosenFramesOfAKilledRunBecome() throws {
     let run = try Run()
     let result = try dumpFrames("run", "-o", "deep/out", "--frames", "0,10,19-", in: run)
     #expect(result.status == 0 && result.error == "", "\(result)")
@@ -54,7 +54,7 @@ import VideoIO
     #expect(abs(Int(picture[8, 8].red) - 140) <= 4, "\(picture[8, 8])")
   }
 
-  @Test func `every n-th frame, all frames, and a sheet`() throws {
+  @Test("Every n-th frame, all frames, and a sheet") func everyNThFrameAllFramesAnd() throws {
     let run = try Run()
     #expect(try dumpFrames("run/video.part.mp4", "-o", "a", "--every", "8", in: run).status == 0)
     #expect(try run.names("a") == ["frame-000000.png", "frame-000008.png", "frame-000016.png"])
@@ -65,7 +65,7 @@ import VideoIO
     #expect(sheet.width == 7 * 18 + 2 && sheet.height == 3 * 10 + 2)
   }
 
-  @Test func `latents come as one file and in false colour`() throws {
+  @Test("Latents come as one file and in false colour") func latentsComeAsOneFileAndIn() throws {
     let run = try Run()
     let result = try dumpFrames("run", "-o", "out", "--latents", in: run)
     #expect(result.status == 0 && result.text.contains("[6, 16, 2, 4]"), "\(result)")
@@ -81,21 +81,25 @@ import VideoIO
     #expect(run.exists("l.png"))
   }
 
-  @Test(arguments: [
-    [], ["run"], ["run", "-o", "x", "--every", "0"], ["run", "-o", "x", "--frames", "3-1"], ["run", "-o", ""],
-    ["run", "-o", "x", "--bogus"], ["run", "--sheet", "a.jpg"], ["run", "--sheet", "a.png", "--scale", "2"],
-    ["run", "--sheet", "a.png", "--latents"], ["run", "-o", "x", "--columns", "3"],
-  ])
-  func `wrong usage is one line and status 2`(arguments: [String]) throws {
+  @Test(
+    "Wrong usage is one line and status 2",
+    arguments: [
+      [], ["run"], ["run", "-o", "x", "--every", "0"], ["run", "-o", "x", "--frames", "3-1"], ["run", "-o", ""],
+      ["run", "-o", "x", "--bogus"], ["run", "--sheet", "a.jpg"], ["run", "--sheet", "a.png", "--scale", "2"],
+      ["run", "--sheet", "a.png", "--latents"], ["run", "-o", "x", "--columns", "3"],
+    ])
+  func wrongUsageIsOneLineAndStatus(arguments: [String]) throws {
     try expectFailure(arguments, status: 2)
   }
 
-  @Test(arguments: [
-    ["nothing.mp4", "-o", "x"], ["run", "-o", "x", "--frames", "21"], ["run/chunks", "-o", "x"],
-    ["run/chunks/000000.latent.safetensors", "-o", "x"], ["run/video.part.mp4", "-o", "x", "--latents"],
-    ["run", "--sheet", "missing/s.png"], ["/dev/null", "-o", "x"],
-  ])
-  func `a failure is one line and status 1, and leaves nothing`(arguments: [String]) throws {
+  @Test(
+    "A failure is one line and status 1, and leaves nothing",
+    arguments: [
+      ["nothing.mp4", "-o", "x"], ["run", "-o", "x", "--frames", "21"], ["run/chunks", "-o", "x"],
+      ["run/chunks/000000.latent.safetensors", "-o", "x"], ["run/video.part.mp4", "-o", "x", "--latents"],
+      ["run", "--sheet", "missing/s.png"], ["/dev/null", "-o", "x"],
+    ])
+  func aFailureIsOneLineAndStatus(arguments: [String]) throws {
     try expectFailure(arguments, status: 1)
   }
 
@@ -108,14 +112,14 @@ import VideoIO
     #expect(!run.exists("x"))
   }
 
-  @Test func `a missing chunk is named`() throws {
+  @Test("A missing chunk is named") func aMissingChunkIsNamed() throws {
     let run = try Run()
     try FileManager.default.removeItem(atPath: run.run + "/chunks/000000.latent.safetensors")
     let result = try dumpFrames("run", "-o", "x", "--latents", in: run)
     #expect(result.status == 1 && result.error.contains("chunk 0"), "\(result)")
   }
 
-  @Test func `the help teaches by example`() throws {
+  @Test("The help teaches by example") func theHelpTeachesByExample() throws {
     let run = try Run()
     let result = try dumpFrames("--help", in: run)
     #expect(result.status == 0 && result.error == "")

@@ -16,7 +16,8 @@ import VideoIO
     try #require(try JSONSerialization.jsonObject(with: data) as? [String: Any])
   }
 
-  @Test func `a prompt becomes a video with exact frames, a record beside it, and nothing else`() throws {
+  @Test("A prompt becomes a video with exact frames, a record beside it, and nothing else")
+  func aPromptBecomesAVideoWithExact() throws {
     let scratch = try Scratch()
     let result = try generate(Self.quick + ["-o", "a.mp4", "--num-frames", "21", "--fps", "24000/1001"], in: scratch)
     #expect(result.status == 0, "\(result.error)")
@@ -36,7 +37,8 @@ import VideoIO
     #expect(result.error.contains("chunk 2/2") && result.error.contains("fps end to end"), "\(result.error)")
   }
 
-  @Test func `the same arguments give the same bytes, on any number of threads, to a file or to standard output`()
+  @Test("The same arguments give the same bytes, on any number of threads, to a file or to standard output")
+  func theSameArgumentsGiveTheSameBytes()
     throws
   {
     let scratch = try Scratch()
@@ -52,7 +54,8 @@ import VideoIO
     #expect(try Data(contentsOf: URL(fileURLWithPath: scratch.file("d.mp4"))) != files[0])
   }
 
-  @Test func `a run directory holds latents, manifest and video, and torch's noise is another noise`() throws {
+  @Test("A run directory holds latents, manifest and video, and torch's noise is another noise")
+  func aRunDirectoryHoldsLatentsManifestAnd() throws {
     let scratch = try Scratch()
     var latents: [[Float]] = []
     for rng in ["counter", "torch"] {
@@ -67,7 +70,7 @@ import VideoIO
     #expect(latents[0] != latents[1])
   }
 
-  @Test func `a killed run leaves a video that plays up to its last chunk`() throws {
+  @Test("A killed run leaves a video that plays up to its last chunk") func aKilledRunLeavesAVideoThat() throws {
     let scratch = try Scratch()
     let process = program(
       "generate-video", Self.quick + ["--seconds", "60", "-o", "a.mp4", "--json"], in: scratch.path)
@@ -90,7 +93,7 @@ import VideoIO
     #expect(frames >= 33 && (frames - 9) % 12 == 0, "\(frames) frames")
   }
 
-  @Test func `plan answers without weights, in the documented keys`() throws {
+  @Test("Plan answers without weights, in the documented keys") func planAnswersWithoutWeightsInTheDocumented() throws {
     let scratch = try Scratch()
     // A folder with configurations and no weights at all.
     for part in ["transformer", "tiny_vae"] {
@@ -122,7 +125,7 @@ import VideoIO
     #expect(reads[21 + 10]["frames"] as? [Int] == Array(3..<12))
   }
 
-  @Test func `info reads headers and says what is missing`() throws {
+  @Test("Info reads headers and says what is missing") func infoReadsHeadersAndSaysWhatIs() throws {
     let scratch = try Scratch()
     let whole = try generate(["info", Self.model], in: scratch)
     #expect(whole.status == 0 && whole.text.contains("15.6 million") && whole.text.contains("TAEHV"), "\(whole)")
@@ -135,11 +138,13 @@ import VideoIO
     #expect(part.status == 1 && part.text.contains("missing: text encoder"), "\(part)")
   }
 
-  @Test(arguments: [
-    (["--help"], "EXAMPLES"), (["run", "--help"], "--flow-shift"), (["plan", "--help"], "--detail"),
-    (["--version"], "longtake"),
-  ])
-  func `help teaches`(arguments: [String], text: String) throws {
+  @Test(
+    "Help teaches",
+    arguments: [
+      (["--help"], "EXAMPLES"), (["run", "--help"], "--flow-shift"), (["plan", "--help"], "--detail"),
+      (["--version"], "longtake"),
+    ])
+  func helpTeaches(arguments: [String], text: String) throws {
     let result = try generate(arguments, in: Scratch())
     #expect(result.status == 0 && result.error == "" && result.text.contains(text), "\(result)")
   }

@@ -43,7 +43,9 @@ import VideoIO
     return value
   }
 
-  @Test func `a run directory gives a report, JSON and a plot with its chunk borders`() throws {
+  @Test("A run directory gives a report, JSON and a plot with its chunk borders") func aRunDirectoryGivesAReportJSON()
+    throws
+  {
     let scratch = try scratchWithRun()
     let text = try score("run", "--plot", "plot.png", in: scratch)
     #expect(text.status == 0 && text.error == "", "\(text)")
@@ -71,7 +73,7 @@ import VideoIO
     }
   }
 
-  @Test func `borders of a lone video come from its record or from the flag`() throws {
+  @Test("Borders of a lone video come from its record or from the flag") func bordersOfALoneVideoComeFrom() throws {
     let scratch = try scratchWithRun()
     try FileManager.default.copyItem(atPath: scratch.file("run/video.mp4"), toPath: scratch.file("a.mp4"))
     let unknown = try score("a.mp4", "--json", in: scratch)
@@ -89,7 +91,9 @@ import VideoIO
     #expect(try member("chunks.source", of: record.output) as? String == "manifest")
   }
 
-  @Test func `latents alone and a video of one frame are measured as far as they go`() throws {
+  @Test("Latents alone and a video of one frame are measured as far as they go") func latentsAloneAndAVideoOfOne()
+    throws
+  {
     let scratch = try scratchWithRun()
     let latents = try score("run/chunks/000000.latent.safetensors", "--plot", "l.png", in: scratch)
     #expect(latents.status == 0 && latents.text.contains("latents only"), "\(latents)")
@@ -107,7 +111,7 @@ import VideoIO
     #expect(try score("run", in: scratch).text.contains("the latents were not measured"))
   }
 
-  @Test func `a full disk behind standard output is one line`() throws {
+  @Test("A full disk behind standard output is one line") func aFullDiskBehindStandardOutputIs() throws {
     let scratch = try scratchWithRun()
     for arguments in [["run"], ["run", "--json"]] {
       let process = program("score-video", arguments, in: scratch.path)
@@ -124,12 +128,13 @@ import VideoIO
     }
   }
 
-  @Test func `help teaches`() throws {
+  @Test("Help teaches") func helpTeaches() throws {
     let help = try score("--help", in: Scratch())
     #expect(help.status == 0 && help.text.contains("EXAMPLES") && help.text.contains("--chunk-frames"), "\(help)")
   }
 
   @Test(
+    "Nonsense is one line and the right status",
     arguments: [
       ([], 2, "input"), (["a.mp4", "--bogus"], 2, "--bogus"), (["a.mp4", "b.mp4"], 2, "b.mp4"),
       ([""], 2, "empty name"),
@@ -141,7 +146,7 @@ import VideoIO
       (["."], 1, "several videos"), (["run/chunks"], 1, "no video"),
       (["run", "--plot", "missing/p.png"], 1, "missing"), (["hollow.y4m"], 1, "hollow.y4m"),
     ] as [([String], Int32, String)])
-  func `nonsense is one line and the right status`(arguments: [String], status: Int32, words: String) throws {
+  func nonsenseIsOneLineAndTheRight(arguments: [String], status: Int32, words: String) throws {
     let scratch = try scratchWithRun()
     let text = Data("This is a text file, and no video at all.\n".utf8)
     for name in ["text.mp4", "text.safetensors"] { try text.write(to: URL(fileURLWithPath: scratch.file(name))) }

@@ -20,8 +20,10 @@ import Testing
       tail: tail ? backend.upload(indices: all, shape: [f.heads, f.pages + 1]) : nil)
   }
 
-  @Test(arguments: [(2, 16, 12, 5), (1, 128, 60, 3), (3, 34, 7, 20), (2, 22, 64, 2), (2, 10, 16, 67)])
-  func `output, log-sum-exp and masses agree with the reference, with and without a tail`(
+  @Test(
+    "Output, log-sum-exp and masses agree with the reference, with and without a tail",
+    arguments: [(2, 16, 12, 5), (1, 128, 60, 3), (3, 34, 7, 20), (2, 22, 64, 2), (2, 10, 16, 67)])
+  func outputLogSumExpAndMassesAgree(
     heads: Int, dim: Int, tokens: Int, pages: Int
   ) {
     var random = RandomTensors()
@@ -63,7 +65,7 @@ import Testing
     }
   }
 
-  @Test func `the tail is exact when keys and values are constant inside skipped pages`() {
+  @Test("The tail is exact when keys and values are constant inside skipped pages") func theTailIsExactWhenKeysAnd() {
     var random = RandomTensors()
     let f = PageFixture(&random, heads: 2, dim: 24, tokens: 11, pages: 9)
     // All rows of a page alike, the rotation included, but for page 0, which is read.
@@ -108,7 +110,7 @@ import Testing
     }
   }
 
-  @Test func `parts of the memory merge by log-sum-exp to the whole`() throws {
+  @Test("Parts of the memory merge by log-sum-exp to the whole") func partsOfTheMemoryMergeByLog() throws {
     var random = RandomTensors()
     let f = PageFixture(&random, heads: 2, dim: 16, tokens: 8, pages: 6)
     let queries = random.tensor(12, 32)

@@ -16,7 +16,8 @@ import Testing
     }
   }
 
-  @Test func `linear layers agree, with every activation and with gated residuals`() {
+  @Test("Linear layers agree, with every activation and with gated residuals")
+  func linearLayersAgreeWithEveryActivationAnd() {
     var random = RandomTensors()
     for (rows, inputs, outputs) in [(1, 1, 1), (1, 37, 9), (131, 65, 33), (260, 48, 1031), (7, 300, 513)] {
       let (x, w) = (random.tensor(rows, inputs), random.tensor([outputs, inputs], scale: 0.1))
@@ -37,7 +38,8 @@ import Testing
     }
   }
 
-  @Test func `norms over rows agree, modulated, affine, and with rotated heads`() {
+  @Test("Norms over rows agree, modulated, affine, and with rotated heads") func normsOverRowsAgreeModulatedAffineAnd()
+  {
     var random = RandomTensors()
     for (rows, heads, dim) in [(1, 1, 2), (5, 3, 10), (67, 2, 128), (33, 5, 22)] {
       let width = heads * dim
@@ -65,7 +67,8 @@ import Testing
     }
   }
 
-  @Test func `dense attention agrees for odd lengths, wide heads and every bias`() {
+  @Test("Dense attention agrees for odd lengths, wide heads and every bias")
+  func denseAttentionAgreesForOddLengthsWide() {
     var random = RandomTensors()
     for (n, m, heads, dim) in [(1, 1, 1, 4), (61, 129, 2, 10), (7, 70, 3, 128), (130, 64, 1, 384), (5, 5, 4, 64)] {
       let (q, k, v) = (
@@ -83,7 +86,7 @@ import Testing
     }
   }
 
-  @Test func `attention survives large logits`() {
+  @Test("Attention survives large logits") func attentionSurvivesLargeLogits() {
     var random = RandomTensors()
     let (q, k, v) = (random.tensor([9, 16], scale: 40), random.tensor([100, 16], scale: 40), random.tensor(100, 16))
     check("large logits", tolerance: 1e-4, seed: random.seed) { backend in
@@ -95,7 +98,8 @@ import Testing
     }
   }
 
-  @Test func `convolutions agree in space and time, with history, strides and one-sided padding`() {
+  @Test("Convolutions agree in space and time, with history, strides and one-sided padding")
+  func convolutionsAgreeInSpaceAndTimeWith() {
     var random = RandomTensors()
     let cases:
       [(map: [Int], history: Int, out: Int, kernel: [Int], stride: ConvolutionStride, padding: SpatialPadding)] = [
@@ -123,7 +127,7 @@ import Testing
     }
   }
 
-  @Test func `a stream convolved in pieces gives the same bytes as in one go`() {
+  @Test("A stream convolved in pieces gives the same bytes as in one go") func aStreamConvolvedInPiecesGivesThe() {
     var random = RandomTensors()
     let backend = CPUBackend(threads: 2)
     let x = backend.upload(random.tensor(7, 9, 11, 5))
@@ -144,7 +148,7 @@ import Testing
     #expect(backend.download(backend.concatenate(pieces)).floats() == whole)
   }
 
-  @Test func `layout changes and elementwise operations agree`() {
+  @Test("Layout changes and elementwise operations agree") func layoutChangesAndElementwiseOperationsAgree() {
     var random = RandomTensors()
     let (x, y) = (random.tensor(4, 3, 5, 6), random.tensor(4, 3, 5, 2))
     let (scale, shift, twin) = (random.tensor(6), random.tensor(6), random.tensor(4, 3, 5, 6))
@@ -164,7 +168,7 @@ import Testing
     }
   }
 
-  @Test func `a rearrangement undone gives back the input`() {
+  @Test("A rearrangement undone gives back the input") func aRearrangementUndoneGivesBackTheInput() {
     var random = RandomTensors()
     let x = random.tensor(6, 2, 3, 4)
     for backend in [CPUBackend(threads: 2), ReferenceBackend()] as [any Backend] {
@@ -174,7 +178,7 @@ import Testing
     }
   }
 
-  @Test func `a number that is not finite is noticed and travels through every activation`() {
+  @Test("A number that is not finite is noticed and travels through every activation") func aNumberThatIsNotFiniteIs() {
     for backend in [CPUBackend(threads: 1), ReferenceBackend()] as [any Backend] {
       for bad in [Float.nan, .infinity, -.infinity] {
         let x = backend.upload(Tensor([1, 2, bad, 3], shape: [4]))

@@ -4,8 +4,10 @@ import Testing
 
 /// The operations that selectors compose, against their naive versions and against plain sorting.
 @Suite struct PageSelectionTests {
-  @Test(arguments: [(2, 16, 12, 5), (1, 128, 60, 3), (3, 34, 7, 20), (2, 22, 64, 2)])
-  func `statistics, tile means, scores and masses agree with the reference`(
+  @Test(
+    "Statistics, tile means, scores and masses agree with the reference",
+    arguments: [(2, 16, 12, 5), (1, 128, 60, 3), (3, 34, 7, 20), (2, 22, 64, 2)])
+  func statisticsTileMeansScoresAndMassesAgree(
     heads: Int, dim: Int, tokens: Int, pages: Int
   ) {
     var random = RandomTensors()
@@ -40,7 +42,7 @@ import Testing
     }
   }
 
-  @Test func `a slot that is written again has the statistics of its last page`() {
+  @Test("A slot that is written again has the statistics of its last page") func aSlotThatIsWrittenAgainHas() {
     var random = RandomTensors()
     let f = PageFixture(&random, heads: 2, dim: 12, tokens: 9, pages: 1, spare: 0)
     let short = (random.tensor(2, 24), random.tensor(2, 24))
@@ -60,7 +62,7 @@ import Testing
     #expect(one[2].floats() == [2, 2])
   }
 
-  @Test func `a repositioned page has the mean of its keys as they are read now`() {
+  @Test("A repositioned page has the mean of its keys as they are read now") func aRepositionedPageHasTheMeanOf() {
     var random = RandomTensors()
     let layout = PagePoolLayout(
       layers: 1, heads: 1, headDim: 8, slots: 1, tokensPerPage: 6, tokensPerFrame: 3, temporalChannels: 4)
@@ -85,8 +87,9 @@ import Testing
     #expect(distance(one[1], one[0]) > 1e-3)
   }
 
-  @Test(arguments: [1, 2, 12, 100, 557])
-  func `the top pages are those of a stable sort, with ties, padding and forced pages`(n: Int) {
+  @Test(
+    "The top pages are those of a stable sort, with ties, padding and forced pages", arguments: [1, 2, 12, 100, 557])
+  func theTopPagesAreThoseOfA(n: Int) {
     var random = RandomTensors()
     let (heads, tiles) = (2, 5)
     var scores = random.tensor(heads, tiles, n).floats()
@@ -119,14 +122,14 @@ import Testing
     }
   }
 
-  @Test func `a score that is not a number is read and not lost`() {
+  @Test("A score that is not a number is read and not lost") func aScoreThatIsNotANumber() {
     let backend = CPUBackend(threads: 1)
     let scores = Tensor([1, 2, .nan, 3], shape: [1, 1, 4])
     let top = backend.topPages(backend.upload(scores), count: 2, slots: nil, forced: nil)
     #expect(backend.download(top) == [2, 3])
   }
 
-  @Test func `only the pages of kept groups and those of no group remain`() {
+  @Test("Only the pages of kept groups and those of no group remain") func onlyThePagesOfKeptGroupsAnd() {
     var random = RandomTensors()
     let scores = random.tensor(2, 3, 6)
     let groups: [Int32] = [-1, 0, 0, 1, 2, -1, 2, 2, -1, 1, 0, 0]

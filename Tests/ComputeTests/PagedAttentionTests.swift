@@ -4,8 +4,10 @@ import Testing
 
 @Suite struct PagedAttentionTests {
   /// A chunk of random keys and values in a pool, read by lists that differ per head and tile.
-  @Test(arguments: [(3, 40, 128, 163), (2, 60, 12, 61), (1, 7, 34, 20), (2, 64, 16, 128)])
-  func `paged attention over arbitrary lists agrees with the reference`(
+  @Test(
+    "Paged attention over arbitrary lists agrees with the reference",
+    arguments: [(3, 40, 128, 163), (2, 60, 12, 61), (1, 7, 34, 20), (2, 64, 16, 128)])
+  func pagedAttentionOverArbitraryListsAgreesWith(
     heads: Int, tokens: Int, dim: Int, rows: Int
   ) {
     var random = RandomTensors()
@@ -56,7 +58,7 @@ import Testing
     }
   }
 
-  @Test func `reading all pages equals dense attention over the same keys`() {
+  @Test("Reading all pages equals dense attention over the same keys") func readingAllPagesEqualsDenseAttentionOver() {
     var random = RandomTensors()
     let (heads, dim, rows) = (2, 24, 90)
     let (keys, values, queries) = (
@@ -86,7 +88,8 @@ import Testing
     #expect(error < 1e-6, "relative error \(error), seed \(random.seed)")
   }
 
-  @Test func `repositioned pages read as if they had been written at the new position`() {
+  @Test("Repositioned pages read as if they had been written at the new position")
+  func repositionedPagesReadAsIfTheyHad() {
     var random = RandomTensors()
     // Tiles of two frames and three tokens; of the 12 channels, the first 4 turn with time.
     let (heads, dim, temporal, rows) = (2, 12, 4, 12)
@@ -136,7 +139,7 @@ import Testing
     }
   }
 
-  @Test func `tiles of any length make pages, as in a frame group that is cut short`() {
+  @Test("Tiles of any length make pages, as in a frame group that is cut short") func tilesOfAnyLengthMakePagesAs() {
     var random = RandomTensors()
     let (heads, dim, offsets) = (2, 16, [0, 12, 24, 28, 32, 33])
     let (keys, values, queries, ones) = (

@@ -16,11 +16,13 @@ import Testing
     }
   }
 
-  @Test(arguments: [
-    (21, 1, 1.0), (41, 3, 0.520), (42, 3, 0.516), (61, 4, 0.385), (63, 4, 0.373), (81, 6, 0.267), (84, 6, 0.260),
-    (101, 7, 0.225), (121, 9, 0.180),
-  ])
-  func `strides and densities of Wan's horizons are the published ones`(frames: Int, stride: Int, density: Double)
+  @Test(
+    "Strides and densities of Wan's horizons are the published ones",
+    arguments: [
+      (21, 1, 1.0), (41, 3, 0.520), (42, 3, 0.516), (61, 4, 0.385), (63, 4, 0.373), (81, 6, 0.267), (84, 6, 0.260),
+      (101, 7, 0.225), (121, 9, 0.180),
+    ])
+  func stridesAndDensitiesOfWansHorizonsAre(frames: Int, stride: Int, density: Double)
     throws
   {
     let plan = try clip(frames, steps: 2 * stride)
@@ -33,7 +35,7 @@ import Testing
     #expect(abs(chunk.density - density) < 0.0011, "\(chunk.density)")
   }
 
-  @Test func `what each frame reads at each step are the golden vectors`() throws {
+  @Test("What each frame reads at each step are the golden vectors") func whatEachFrameReadsAtEachStep() throws {
     let plan = try clip(41, steps: 4, detail: true)
     let reads = try #require(plan.reads)
     #expect(reads.count == 4 * 41)
@@ -52,13 +54,14 @@ import Testing
     #expect(abs(plan.chunks[0].density - 21.25 / 41) < 1e-12)
   }
 
-  @Test func `anchors only: every frame reads the same four`() throws {
+  @Test("Anchors only: every frame reads the same four") func anchorsOnlyEveryFrameReadsTheSame() throws {
     let plan = try clip(10, steps: 1, detail: true) { ($0.anchors.window, $0.anchors.stride) = (0, 3) }
     #expect(plan.reads?.map(\.frames) == Array(repeating: [0, 3, 6, 9], count: 10))
     #expect(plan.pattern?.stride == 3 && plan.pattern?.window == 0)
   }
 
-  @Test func `leading frames, scale and budget change the stride by the published rule`() throws {
+  @Test("Leading frames, scale and budget change the stride by the published rule")
+  func leadingFramesScaleAndBudgetChangeThe() throws {
     #expect(try clip(41) { $0.anchors.scale = 2 }.pattern?.stride == 1)
     #expect(try clip(21) { $0.anchors.scale = 0.5 }.pattern?.stride ?? 1 > 1)
     #expect(try clip(49) { $0.anchors.budget = 33 }.pattern?.stride == 2)
@@ -69,14 +72,14 @@ import Testing
     #expect(try plan { ($0.frames, $0.mode, $0.sparsity) = (105, .clip, "lvsa") }.pattern?.stride == 1)
   }
 
-  @Test func `a dense clip has one chunk and reads itself`() throws {
+  @Test("A dense clip has one chunk and reads itself") func aDenseClipHasOneChunkAnd() throws {
     let plan = try plan(detail: true) { ($0.frames, $0.mode, $0.steps, $0.sampler) = (21, .clip, 3, "euler") }
     #expect(plan.chunks.count == 1 && plan.chunks[0].density == 1 && plan.chunks[0].pagesRead == 6 * 24)
     #expect(plan.pattern == nil && plan.reads?.count == 18)
     #expect(plan.reads?.allSatisfy { $0.frames == Array(0..<6) } == true)
   }
 
-  @Test func `the grids of clip mode are Euler's and UniPC's`() throws {
+  @Test("The grids of clip mode are Euler's and UniPC's") func theGridsOfClipModeAreEulers() throws {
     let euler = try plan { ($0.frames, $0.mode, $0.steps, $0.sampler, $0.flowShift) = (21, .clip, 4, "euler", 5) }
     for (a, b) in zip(euler.schedule.timesteps, [1000, 937.5, 833.3333333, 625]) { #expect(abs(a - b) < 1e-6) }
     let unipc = try plan { ($0.frames, $0.mode, $0.steps, $0.sampler, $0.flowShift) = (21, .clip, 50, "unipc", 3) }
@@ -85,7 +88,8 @@ import Testing
     #expect(abs(unipc.schedule.sigmas[0] - 3 * 0.999 / (1 + 2 * 0.999)) < 1e-12 && unipc.schedule.sigmas.count == 50)
   }
 
-  @Test func `chunk by chunk the list has 21 frames, and its anchors turn with chunk and step`() throws {
+  @Test("Chunk by chunk the list has 21 frames, and its anchors turn with chunk and step")
+  func chunkByChunkTheListHas21() throws {
     let plan = try plan(detail: true) {
       ($0.frames, $0.sparsity) = (161, "lvsa")
       $0.anchors.budget = 21
@@ -105,7 +109,7 @@ import Testing
     #expect(reads[40].frames.last == 40 && reads[40].frames.count == 20)
   }
 
-  @Test func `a reservoir bounds what is kept`() throws {
+  @Test("A reservoir bounds what is kept") func aReservoirBoundsWhatIsKept() throws {
     let plan = try plan {
       ($0.frames, $0.sparsity, $0.memory, $0.memoryCapacity) = (2401, "lvsa", "reservoir", 32)
       $0.anchors.budget = 21

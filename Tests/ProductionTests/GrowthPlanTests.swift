@@ -4,7 +4,7 @@ import Testing
 
 /// Light Forcing's published tables, and Sparse Forcing's counts, through `plan`.
 @Suite struct GrowthPlanTests {
-  @Test func `the short setting over 81 frames is the published table`() throws {
+  @Test("The short setting over 81 frames is the published table") func theShortSettingOver81FramesIs() throws {
     let plan = try plan {
       $0.frames = 81
       $0.sparsity = "light-forcing"
@@ -25,7 +25,7 @@ import Testing
     #expect(plan.reads == nil && plan.pattern == nil)
   }
 
-  @Test func `the long setting over 249 frames is the published table`() throws {
+  @Test("The long setting over 249 frames is the published table") func theLongSettingOver249FramesIs() throws {
     let plan = try plan {
       $0.frames = 249
       $0.sparsity = "light-forcing"
@@ -46,7 +46,8 @@ import Testing
     #expect(plan.chunks.dropFirst(3).allSatisfy { $0.pagesKept == 288 && $0.visibleFrames == 12 })
   }
 
-  @Test func `the setting for large blocks has the same growth at other levels`() throws {
+  @Test("The setting for large blocks has the same growth at other levels") func theSettingForLargeBlocksHasThe() throws
+  {
     let plan = try plan {
       $0.frames = 81
       $0.sparsity = "light-forcing"
@@ -57,7 +58,8 @@ import Testing
     }
   }
 
-  @Test func `a target alone is also the base, and the mean over what is visible is the target`() throws {
+  @Test("A target alone is also the base, and the mean over what is visible is the target")
+  func aTargetAloneIsAlsoTheBase() throws {
     let flat = try plan {
       $0.frames = 81
       $0.sparsity = "light-forcing"
@@ -76,7 +78,8 @@ import Testing
     #expect(zip(later, later.dropFirst()).allSatisfy { $0.density > $1.density })
   }
 
-  @Test func `selection by frames reads its candidates at most, and one page at least`() throws {
+  @Test("Selection by frames reads its candidates at most, and one page at least")
+  func selectionByFramesReadsItsCandidatesAt() throws {
     let wide = try plan {
       $0.frames = 81
       $0.sparsity = "light-forcing"
@@ -99,7 +102,7 @@ import Testing
     #expect(narrow.chunks.dropFirst().allSatisfy { $0.pagesRead == 1 })
   }
 
-  @Test func `one chunk is dense`() throws {
+  @Test("One chunk is dense") func oneChunkIsDense() throws {
     let plan = try plan {
       $0.frames = 9
       $0.sparsity = "light-forcing"
@@ -107,7 +110,8 @@ import Testing
     #expect(plan.chunks.map(\.density) == [1] && plan.chunks[0].pagesRead == 72)
   }
 
-  @Test func `persistent pages are all read, of the local window a quarter, and memory is 42% smaller`() throws {
+  @Test("Persistent pages are all read, of the local window a quarter, and memory is 42% smaller")
+  func persistentPagesAreAllReadOfThe() throws {
     let sparse = try plan {
       $0.frames = 161
       $0.sparsity = "sparse-forcing"
@@ -134,7 +138,7 @@ import Testing
     #expect(wider.chunks[5].pagesRead == 4 * 24 + 9 * 12)
   }
 
-  @Test func `a constant share of a window is rounded up`() throws {
+  @Test("A constant share of a window is rounded up") func aConstantShareOfAWindowIs() throws {
     let plan = try plan {
       $0.frames = 81
       $0.select = "topk"

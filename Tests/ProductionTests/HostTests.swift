@@ -2,7 +2,7 @@ import Production
 import Testing
 
 @Suite struct HostTests {
-  @Test func `the process knows its cores, its memory and its age`() {
+  @Test("The process knows its cores, its memory and its age") func theProcessKnowsItsCoresItsMemory() {
     #expect(Host.physicalCores >= 1)
     #expect(Host.processSeconds > 0)
     let memory = Host.memory
@@ -10,9 +10,11 @@ import Testing
     #expect(["avx512", "avx2", "baseline"].contains(Host.simd))
   }
 
-  @Test(arguments: [(0.4, "0.4 s"), (41.2, "41 s"), (185.0, "3 min 05 s"), (7800.0, "2 h 10 min"), (.nan, "?")])
-  func `times read naturally`(seconds: Double, text: String) { #expect(Format.time(seconds) == text) }
+  @Test(
+    "Times read naturally",
+    arguments: [(0.4, "0.4 s"), (41.2, "41 s"), (185.0, "3 min 05 s"), (7800.0, "2 h 10 min"), (.nan, "?")])
+  func timesReadNaturally(seconds: Double, text: String) { #expect(Format.time(seconds) == text) }
 
-  @Test(arguments: [(512, "512 B"), (293_000_000, "293 MB"), (5_800_000_000, "5.8 GB")])
-  func `sizes read naturally`(bytes: Int, text: String) { #expect(Format.bytes(bytes) == text) }
+  @Test("Sizes read naturally", arguments: [(512, "512 B"), (293_000_000, "293 MB"), (5_800_000_000, "5.8 GB")])
+  func sizesReadNaturally(bytes: Int, text: String) { #expect(Format.bytes(bytes) == text) }
 }

@@ -12,47 +12,49 @@ import Testing
     }
   }
 
-  @Test(arguments: [
-    Wrong("there are dense, self-forcing, sparse-forcing, light-forcing, lvsa") { $0.sparsity = "magic" },
-    Wrong("there are all, topk, hierarchical, anchors") { $0.select = "some" },
-    Wrong("there are all, window, persistent, reservoir") { $0.memory = "most" },
-    Wrong("there are drop, centroid") { $0.tail = "mean" },
-    Wrong("1 to 21 are possible") { ($0.sparsity, $0.anchors.stride) = ("lvsa", 22) },
-    Wrong("1 to 21 are possible") { ($0.sparsity, $0.anchors.stride) = ("lvsa", 0) },
-    Wrong("the least is 0, which reads anchors only") { ($0.sparsity, $0.anchors.window) = ("lvsa", -1) },
-    Wrong("--lvsa-first -1") { ($0.sparsity, $0.anchors.first) = ("lvsa", -1) },
-    Wrong("--lvsa-budget 0") { ($0.sparsity, $0.anchors.budget) = ("lvsa", 0) },
-    Wrong("--lvsa-scale") { ($0.sparsity, $0.anchors.scale) = ("lvsa", 0) },
-    Wrong("the least is 12") { ($0.sparsity, $0.anchors.budget) = ("lvsa", 11) },
-    Wrong("belong to --sparsity lvsa") { $0.anchors.window = 3 },
-    Wrong("belong to --select hierarchical") { $0.hierarchy.keep = 3 },
-    Wrong("need a selection that can choose") { $0.growth.target = 0.5 },
-    Wrong("is not in [0, 1)") { ($0.sparsity, $0.growth.target) = ("light-forcing", 1) },
-    Wrong("is not in [0, 1)") { ($0.sparsity, $0.growth.base) = ("light-forcing", .nan) },
-    Wrong("sparsity could not grow") { ($0.sparsity, $0.growth.base) = ("light-forcing", 0.5) },
-    Wrong("the least is 3") { ($0.sparsity, $0.hierarchy.keep) = ("light-forcing", 2) },
-    Wrong("is not in (0, 1]") { ($0.sparsity, $0.density) = ("sparse-forcing", 0) },
-    Wrong("is not in (0, 1]") { ($0.sparsity, $0.density) = ("sparse-forcing", 1.5) },
-    Wrong("needs a selection that can choose") { $0.density = 0.5 },
-    Wrong("the least is 3") { ($0.sparsity, $0.memoryCapacity) = ("sparse-forcing", 2) },
-    Wrong("the least is 3") { ($0.sparsity, $0.localWindow) = ("sparse-forcing", 2) },
-    Wrong("--sink 7") { ($0.sparsity, $0.sink) = ("sparse-forcing", 7) },
-    Wrong("--local-window") { ($0.sparsity, $0.window) = ("sparse-forcing", .frames(12)) },
-    Wrong("belongs to --memory persistent") { $0.localWindow = 6 },
-    Wrong("belongs to --memory persistent or reservoir") { $0.memoryCapacity = 6 },
-    Wrong("needs --select anchors") { $0.memory = "reservoir" },
-    Wrong("pages inside one frame") { ($0.sparsity, $0.tile) = ("lvsa", "3x4x4") },
-    Wrong("--sampler belongs to --mode clip") { $0.sampler = "euler" },
-    Wrong("there are euler, unipc") { ($0.mode, $0.sampler) = (.clip, "heun") },
-    Wrong("needs --mode chunks") { ($0.mode, $0.sparsity) = (.clip, "light-forcing") },
-    Wrong("leave out --window") { ($0.mode, $0.window) = (.clip, .frames(9)) },
-    Wrong("leave out --memory") { ($0.mode, $0.memory) = (.clip, "window") },
-    Wrong("needs --sampler euler") { ($0.mode, $0.sampler, $0.timesteps) = (.clip, "unipc", [1000, 500]) },
-    Wrong("1 to 1000 are possible") { ($0.mode, $0.steps) = (.clip, 0) },
-    Wrong("--guidance") { $0.guidance = -1 },
-    Wrong("--guidance") { $0.guidance = .nan },
-  ])
-  func `a wrong request is refused with what would be right`(wrong: Wrong) throws {
+  @Test(
+    "A wrong request is refused with what would be right",
+    arguments: [
+      Wrong("there are dense, self-forcing, sparse-forcing, light-forcing, lvsa") { $0.sparsity = "magic" },
+      Wrong("there are all, topk, hierarchical, anchors") { $0.select = "some" },
+      Wrong("there are all, window, persistent, reservoir") { $0.memory = "most" },
+      Wrong("there are drop, centroid") { $0.tail = "mean" },
+      Wrong("1 to 21 are possible") { ($0.sparsity, $0.anchors.stride) = ("lvsa", 22) },
+      Wrong("1 to 21 are possible") { ($0.sparsity, $0.anchors.stride) = ("lvsa", 0) },
+      Wrong("the least is 0, which reads anchors only") { ($0.sparsity, $0.anchors.window) = ("lvsa", -1) },
+      Wrong("--lvsa-first -1") { ($0.sparsity, $0.anchors.first) = ("lvsa", -1) },
+      Wrong("--lvsa-budget 0") { ($0.sparsity, $0.anchors.budget) = ("lvsa", 0) },
+      Wrong("--lvsa-scale") { ($0.sparsity, $0.anchors.scale) = ("lvsa", 0) },
+      Wrong("the least is 12") { ($0.sparsity, $0.anchors.budget) = ("lvsa", 11) },
+      Wrong("belong to --sparsity lvsa") { $0.anchors.window = 3 },
+      Wrong("belong to --select hierarchical") { $0.hierarchy.keep = 3 },
+      Wrong("need a selection that can choose") { $0.growth.target = 0.5 },
+      Wrong("is not in [0, 1)") { ($0.sparsity, $0.growth.target) = ("light-forcing", 1) },
+      Wrong("is not in [0, 1)") { ($0.sparsity, $0.growth.base) = ("light-forcing", .nan) },
+      Wrong("sparsity could not grow") { ($0.sparsity, $0.growth.base) = ("light-forcing", 0.5) },
+      Wrong("the least is 3") { ($0.sparsity, $0.hierarchy.keep) = ("light-forcing", 2) },
+      Wrong("is not in (0, 1]") { ($0.sparsity, $0.density) = ("sparse-forcing", 0) },
+      Wrong("is not in (0, 1]") { ($0.sparsity, $0.density) = ("sparse-forcing", 1.5) },
+      Wrong("needs a selection that can choose") { $0.density = 0.5 },
+      Wrong("the least is 3") { ($0.sparsity, $0.memoryCapacity) = ("sparse-forcing", 2) },
+      Wrong("the least is 3") { ($0.sparsity, $0.localWindow) = ("sparse-forcing", 2) },
+      Wrong("--sink 7") { ($0.sparsity, $0.sink) = ("sparse-forcing", 7) },
+      Wrong("--local-window") { ($0.sparsity, $0.window) = ("sparse-forcing", .frames(12)) },
+      Wrong("belongs to --memory persistent") { $0.localWindow = 6 },
+      Wrong("belongs to --memory persistent or reservoir") { $0.memoryCapacity = 6 },
+      Wrong("needs --select anchors") { $0.memory = "reservoir" },
+      Wrong("pages inside one frame") { ($0.sparsity, $0.tile) = ("lvsa", "3x4x4") },
+      Wrong("--sampler belongs to --mode clip") { $0.sampler = "euler" },
+      Wrong("there are euler, unipc") { ($0.mode, $0.sampler) = (.clip, "heun") },
+      Wrong("needs --mode chunks") { ($0.mode, $0.sparsity) = (.clip, "light-forcing") },
+      Wrong("leave out --window") { ($0.mode, $0.window) = (.clip, .frames(9)) },
+      Wrong("leave out --memory") { ($0.mode, $0.memory) = (.clip, "window") },
+      Wrong("needs --sampler euler") { ($0.mode, $0.sampler, $0.timesteps) = (.clip, "unipc", [1000, 500]) },
+      Wrong("1 to 1000 are possible") { ($0.mode, $0.steps) = (.clip, 0) },
+      Wrong("--guidance") { $0.guidance = -1 },
+      Wrong("--guidance") { $0.guidance = .nan },
+    ])
+  func aWrongRequestIsRefusedWithWhat(wrong: Wrong) throws {
     let line = try refusal {
       $0.frames = 81
       wrong.change(&$0)
@@ -61,7 +63,8 @@ import Testing
     #expect(line?.contains("\n") != true)
   }
 
-  @Test func `guidance is off chunk by chunk, and negative prompts come from flag or model`() throws {
+  @Test("Guidance is off chunk by chunk, and negative prompts come from flag or model")
+  func guidanceIsOffChunkByChunkAnd() throws {
     func settings(_ change: (inout RunRequest) -> Void) throws -> RunSettings { try RunSettings(request(change)) }
     #expect(try settings { _ in }.negativePrompt == nil)
     #expect(try settings { $0.guidance = 3 }.negativePrompt == "")

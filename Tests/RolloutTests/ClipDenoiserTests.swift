@@ -37,7 +37,7 @@ import WanModel
     return backend.download(denoiser.latents).floats()
   }
 
-  @Test func `each step is a pass over all frames and the sampler's step`() throws {
+  @Test("Each step is a pass over all frames and the sampler's step") func eachStepIsAPassOverAll() throws {
     let backend = CPUBackend(threads: 2)
     let transformer = try model.folder.loadTransformer(on: backend)
     let settings = try settings(4)
@@ -70,7 +70,9 @@ import WanModel
     #expect(error < 1e-5, "relative L2 \(error)")
   }
 
-  @Test func `anchors of stride 1 are dense to the last bit, of stride 3 they are not`() throws {
+  @Test("Anchors of stride 1 are dense to the last bit, of stride 3 they are not") func anchorsOfStride1AreDenseTo()
+    throws
+  {
     let dense = try denoise(6)
     #expect(try denoise(6, RotatingAnchors(AnchorPattern(frames: 6, stride: 1))) == dense)
     let sparse = try denoise(6, RotatingAnchors(AnchorPattern(frames: 6, stride: 3, halfWindow: 1)))
@@ -78,14 +80,15 @@ import WanModel
     #expect(apart > 1e-3 && apart < 1, "relative L2 \(apart)")
   }
 
-  @Test func `any number of threads gives the same bytes`() throws {
+  @Test("Any number of threads gives the same bytes") func anyNumberOfThreadsGivesTheSame() throws {
     let pattern = try AnchorPattern(frames: 7, stride: 3, halfWindow: 1)
     #expect(
       try denoise(7, RotatingAnchors(pattern), guidance: 2)
         == denoise(7, RotatingAnchors(pattern), guidance: 2, threads: 1))
   }
 
-  @Test func `guidance without a negative prompt, and a clip without a length, are refused`() throws {
+  @Test("Guidance without a negative prompt, and a clip without a length, are refused")
+  func guidanceWithoutANegativePromptAndA() throws {
     let backend = CPUBackend(threads: 1)
     let transformer = try model.folder.loadTransformer(on: backend)
     var settings = try settings(2)
@@ -117,7 +120,8 @@ import WanModel
     return try await rollout.latents(on: backend)
   }
 
-  @Test func `chunk by chunk, guidance against the prompt itself changes nothing, against another prompt it does`()
+  @Test("Chunk by chunk, guidance against the prompt itself changes nothing, against another prompt it does")
+  func chunkByChunkGuidanceAgainstThePrompt()
     async throws
   {
     let plain = try await rollout(guidance: 1, sameContext: true)
@@ -127,7 +131,8 @@ import WanModel
     for (a, b) in zip(other, plain) { #expect(distance(a, b) > 1e-2, "\(distance(a, b))") }
   }
 
-  @Test func `chunk by chunk, anchors with a stride of 1 equal dense, and a short past is read whole`() async throws {
+  @Test("Chunk by chunk, anchors with a stride of 1 equal dense, and a short past is read whole")
+  func chunkByChunkAnchorsWithAStride() async throws {
     func latents(_ select: any PageSelector) async throws -> [[Float]] {
       let backend = CPUBackend(threads: 2)
       let transformer = try model.folder.loadTransformer(on: backend)

@@ -24,7 +24,7 @@ import Testing
     }
   }
 
-  @Test func `each step of both samplers is that of diffusers`() throws {
+  @Test("Each step of both samplers is that of diffusers") func eachStepOfBothSamplersIsThat() throws {
     let fixture = try Fixture()
     let backend = ReferenceBackend()
     #expect(fixture.cases.count == 14)
@@ -50,21 +50,23 @@ import Testing
     }
   }
 
-  @Test(arguments: [
-    (5.0, [999.0, 995, 991, 987, 982, 978], [302.0, 241, 172, 92]),
-    (3.0, [999, 992, 985, 978, 971, 963], [206, 160, 111, 57]),
-  ])
-  func `the whole timesteps of 50 steps are Wan's`(shift: Double, first: [Double], last: [Double]) throws {
+  @Test(
+    "The whole timesteps of 50 steps are Wan's",
+    arguments: [
+      (5.0, [999.0, 995, 991, 987, 982, 978], [302.0, 241, 172, 92]),
+      (3.0, [999, 992, 985, 978, 971, 963], [206, 160, 111, 57]),
+    ])
+  func theWholeTimestepsOf50StepsAre(shift: Double, first: [Double], last: [Double]) throws {
     let sampler = try ClipSampler(.unipc, steps: 50, shift: shift)
     #expect(Array(sampler.timesteps.prefix(6)) == first && Array(sampler.timesteps.suffix(4)) == last)
   }
 
-  @Test func `Euler's grid of four is the shifted quarter steps`() throws {
+  @Test("Euler's grid of four is the shifted quarter steps") func eulersGridOfFourIsTheShifted() throws {
     let sampler = try ClipSampler(.euler, steps: 4, shift: 5)
     for (a, b) in zip(sampler.timesteps, [1000, 937.5, 833.3333333, 625]) { #expect(abs(a - b) < 1e-6) }
   }
 
-  @Test func `a straight flow is followed to its end by both`() throws {
+  @Test("A straight flow is followed to its end by both") func aStraightFlowIsFollowedToIts() throws {
     let backend = ReferenceBackend()
     for kind in ClipSampler.Kind.allCases {
       var sampler = try ClipSampler(kind, steps: 7, shift: 3)
@@ -78,7 +80,7 @@ import Testing
     }
   }
 
-  @Test func `impossible grids are refused`() {
+  @Test("Impossible grids are refused") func impossibleGridsAreRefused() {
     #expect(throws: RolloutError.settings("0 steps; 1 to 1000 are possible")) {
       try ClipSampler(.euler, steps: 0, shift: 5)
     }

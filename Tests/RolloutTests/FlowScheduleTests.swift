@@ -2,19 +2,22 @@ import Rollout
 import Testing
 
 @Suite struct FlowScheduleTests {
-  @Test(arguments: [
-    (5.0, [1000, 750, 500, 250], [1000, 937.5, 833.33333, 625]),
-    (8.0, [1000, 750, 500, 250], [1000, 960, 888.88889, 727.27273]),
-    (3.0, [1000, 800, 600, 400, 200], [1000, 923.07692, 818.18182, 666.66667, 428.57143]),
-    (1.0, [700, 20], [700, 20]),
-  ])
-  func `nominal steps are warped by the flow shift`(shift: Double, nominal: [Double], warped: [Double]) throws {
+  @Test(
+    "Nominal steps are warped by the flow shift",
+    arguments: [
+      (5.0, [1000, 750, 500, 250], [1000, 937.5, 833.33333, 625]),
+      (8.0, [1000, 750, 500, 250], [1000, 960, 888.88889, 727.27273]),
+      (3.0, [1000, 800, 600, 400, 200], [1000, 923.07692, 818.18182, 666.66667, 428.57143]),
+      (1.0, [700, 20], [700, 20]),
+    ])
+  func nominalStepsAreWarpedByTheFlow(shift: Double, nominal: [Double], warped: [Double]) throws {
     let schedule = try FlowSchedule(nominal: nominal, shift: shift)
     for (a, b) in zip(schedule.timesteps, warped) { #expect(abs(a - b) < 1e-5) }
     for (a, b) in zip(schedule.sigmas, warped) { #expect(abs(a - b / 1000) < 1e-8) }
   }
 
-  @Test func `four steps are Self-Forcing's, twelve those of the undistilled model`() throws {
+  @Test("Four steps are Self-Forcing's, twelve those of the undistilled model")
+  func fourStepsAreSelfForcingsTwelveThose() throws {
     #expect(try FlowSchedule(steps: 4, shift: 5) == FlowSchedule(nominal: [1000, 750, 500, 250], shift: 5))
     let twelve = try FlowSchedule(steps: 12, shift: 5).timesteps
     for (a, b) in zip(
@@ -24,12 +27,13 @@ import Testing
     }
   }
 
-  @Test(arguments: [[], [0], [1001], [500, 500], [250, 500], [Double.nan]] as [[Double]])
-  func `impossible lists are refused`(timesteps: [Double]) {
+  @Test(
+    "Impossible lists are refused", arguments: [[], [0], [1001], [500, 500], [250, 500], [Double.nan]] as [[Double]])
+  func impossibleListsAreRefused(timesteps: [Double]) {
     #expect(throws: RolloutError.self) { try FlowSchedule(timesteps: timesteps) }
   }
 
-  @Test func `impossible shifts and counts are refused`() {
+  @Test("Impossible shifts and counts are refused") func impossibleShiftsAndCountsAreRefused() {
     for shift in [0, -1, Double.infinity, .nan] {
       #expect(throws: RolloutError.self) { try FlowSchedule(nominal: [1000], shift: shift) }
     }

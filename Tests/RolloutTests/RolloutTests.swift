@@ -27,7 +27,7 @@ import WanModel
     )
   }
 
-  @Test func `one forward pass equals the reference`() throws {
+  @Test("One forward pass equals the reference") func oneForwardPassEqualsTheReference() throws {
     let backend = CPUBackend(threads: 2)
     let transformer = try model.folder.loadTransformer(on: backend)
     let input = try model.frames("velocity_input")
@@ -46,7 +46,8 @@ import WanModel
     #expect(error < 1e-4, "relative L2 \(error)")
   }
 
-  @Test func `the rollout over paged memory equals the brute-force reference, chunk after chunk`() async throws {
+  @Test("The rollout over paged memory equals the brute-force reference, chunk after chunk")
+  func theRolloutOverPagedMemoryEqualsThe() async throws {
     let (rollout, backend) = try rollout()
     var chunks = 0
     for try await chunk in rollout {
@@ -60,7 +61,8 @@ import WanModel
     #expect(chunks == 3)
   }
 
-  @Test func `page size and position mode do not change what is computed while the window holds everything`()
+  @Test("Page size and position mode do not change what is computed while the window holds everything")
+  func pageSizeAndPositionModeDoNot()
     async throws
   {
     let (first, backend) = try rollout()
@@ -76,7 +78,8 @@ import WanModel
     }
   }
 
-  @Test func `a sliding window without sink is the same under absolute and window positions`() async throws {
+  @Test("A sliding window without sink is the same under absolute and window positions")
+  func aSlidingWindowWithoutSinkIsThe() async throws {
     let (a, backendA) = try rollout(recipe: .selfForcing(window: 6))
     let (b, backendB) = try rollout(recipe: .selfForcing(window: 6, positions: .window))
     let (absolute, window) = (try await a.latents(on: backendA), try await b.latents(on: backendB))
@@ -86,7 +89,8 @@ import WanModel
     #expect(distance(try await c.latents(on: backendC)[2], absolute[2]) > 1e-3)
   }
 
-  @Test func `the memory of a chunk equals one computed anew from the clean latents before it`() async throws {
+  @Test("The memory of a chunk equals one computed anew from the clean latents before it")
+  func theMemoryOfAChunkEqualsOne() async throws {
     let (rollout, backend) = try rollout()
     let chunks = try await rollout.latents(on: backend)
     let transformer = try model.folder.loadTransformer(on: backend)
@@ -121,7 +125,8 @@ import WanModel
     #expect(distance(backend.download(x).floats(), chunks[2]) < 1e-5)
   }
 
-  @Test func `another noise in a later chunk changes no earlier latent`() async throws {
+  @Test("Another noise in a later chunk changes no earlier latent") func anotherNoiseInALaterChunkChanges() async throws
+  {
     let (a, backendA) = try rollout()
     let (b, backendB) = try rollout(changedFrom: 2)
     let (before, after) = (try await a.latents(on: backendA), try await b.latents(on: backendB))
@@ -129,13 +134,17 @@ import WanModel
     #expect(distance(after[2], before[2]) > 0.1)
   }
 
-  @Test(arguments: [1, 3]) func `any number of threads gives the same bytes`(threads: Int) async throws {
+  @Test("Any number of threads gives the same bytes", arguments: [1, 3]) func anyNumberOfThreadsGivesTheSame(
+    threads: Int
+  ) async throws {
     let (a, backendA) = try rollout(threads: 2, latentFrames: 6)
     let (b, backendB) = try rollout(threads: threads, latentFrames: 6)
     #expect(try await a.latents(on: backendA) == b.latents(on: backendB))
   }
 
-  @Test func `weights that give NaN stop the rollout and name the chunk`() async throws {
+  @Test("Weights that give NaN stop the rollout and name the chunk") func weightsThatGiveNaNStopTheRollout()
+    async throws
+  {
     let backend = CPUBackend(threads: 1)
     let archive = try TensorArchive(path: model.folder.transformerPath)
     var tensors = Dictionary(uniqueKeysWithValues: try archive.names.map { ($0, try archive.tensor($0)) })

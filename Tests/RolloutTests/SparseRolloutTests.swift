@@ -30,7 +30,8 @@ import WanModel
     return (latents, chunks, rollout.memoryBytes)
   }
 
-  @Test func `recipes with everything kept and read equal dense Self-Forcing over 21 frames`() async throws {
+  @Test("Recipes with everything kept and read equal dense Self-Forcing over 21 frames")
+  func recipesWithEverythingKeptAndReadEqual() async throws {
     let dense = try await run(.selfForcing(window: 21)).latents
     for positions in PositionMode.allCases {
       let recipes: [SparsityRecipe] = [
@@ -51,8 +52,10 @@ import WanModel
     }
   }
 
-  @Test(arguments: ["sparse-forcing", "light-forcing"])
-  func `sparse rollouts give the same bytes on any number of threads, and again`(name: String) async throws {
+  @Test(
+    "Sparse rollouts give the same bytes on any number of threads, and again",
+    arguments: ["sparse-forcing", "light-forcing"])
+  func sparseRolloutsGiveTheSameBytesOn(name: String) async throws {
     var recipe = name == "sparse-forcing" ? SparsityRecipe.sparseForcing() : .lightForcing()
     for tail in Compensation.allCases {
       recipe.tail = tail
@@ -65,7 +68,8 @@ import WanModel
     }
   }
 
-  @Test func `Sparse Forcing keeps 12 frames and reads the persistent ones and a quarter of the window`() async throws {
+  @Test("Sparse Forcing keeps 12 frames and reads the persistent ones and a quarter of the window")
+  func sparseForcingKeeps12FramesAndReads() async throws {
     // 33 frames: four chunks beyond the first that has to choose.
     let sparse = try await run(.sparseForcing(), frames: 33)
     #expect(sparse.chunks.map(\.pagesKept) == [24, 48, 72, 96, 96, 96, 96, 96, 96, 96, 96])
@@ -76,7 +80,7 @@ import WanModel
     #expect(saved > 0.42, "\(saved) of the memory of 21 frames is saved")
   }
 
-  @Test func `Light Forcing reads what its growth allows`() async throws {
+  @Test("Light Forcing reads what its growth allows") func lightForcingReadsWhatItsGrowthAllows() async throws {
     let light = try await run(.lightForcing())
     let growth = ChunkAwareGrowth.short
     for chunk in light.chunks {
@@ -104,7 +108,9 @@ import WanModel
     }
   }
 
-  @Test func `the clean pass tells every layer's memory what its pages are worth`() async throws {
+  @Test("The clean pass tells every layer's memory what its pages are worth") func theCleanPassTellsEveryLayersMemory()
+    async throws
+  {
     // Chunk 4 is the first that reads what a choice has left.
     var results: [[[Float]]] = []
     for policy in [
@@ -121,8 +127,8 @@ import WanModel
     }
   }
 
-  @Test func `what the recipes change, and what replaying a chunk's first selection changes, is measured`() async throws
-  {
+  @Test("What the recipes change, and what replaying a chunk's first selection changes, is measured")
+  func whatTheRecipesChangeAndWhatReplaying() async throws {
     let dense = try await run(.selfForcing(window: 21)).latents
     for name in ["sparse-forcing", "light-forcing"] {
       var recipe = name == "sparse-forcing" ? SparsityRecipe.sparseForcing() : .lightForcing()

@@ -68,7 +68,8 @@ import Testing
     a.count == b.count ? zip(a, b).reduce(0) { max($0, abs($1.0 - $1.1)) } : .infinity
   }
 
-  @Test func `attention over a pattern equals dense attention over each frame's list, at every step`() throws {
+  @Test("Attention over a pattern equals dense attention over each frame's list, at every step")
+  func attentionOverAPatternEqualsDenseAttention() throws {
     let backend = CPUBackend(threads: 2)
     let pattern = try AnchorPattern(frames: 41, stride: 3)
     let memory = try Self.memory(Self.recipe(RotatingAnchors(pattern)), chunk: 41, total: 41, on: backend)
@@ -85,7 +86,7 @@ import Testing
     }
   }
 
-  @Test func `anchors only, and a stride of 1 that is dense to the last bit`() throws {
+  @Test("Anchors only, and a stride of 1 that is dense to the last bit") func anchorsOnlyAndAStrideOf1() throws {
     let backend = CPUBackend(threads: 2)
     let chunk = Chunk(frames: 13, seed: 3, on: backend)
     func seen(_ select: any PageSelector) throws -> [Float] {
@@ -137,7 +138,9 @@ import Testing
     return Array(0..<ns) + a + Array(hi..<f + nc)
   }
 
-  @Test func `chunk by chunk the lists are the specified ones, 21 frames from chunk 6 on`() throws {
+  @Test("Chunk by chunk the lists are the specified ones, 21 frames from chunk 6 on") func chunkByChunkTheListsAreThe()
+    throws
+  {
     let lists = try Self.lists(CausalAnchors(budget: 21, chunkFrames: 3, steps: 4), chunks: 60)
     for (chunk, steps) in lists.enumerated() {
       for (step, list) in steps.enumerated() {
@@ -151,7 +154,8 @@ import Testing
     #expect(lists[7][1] == [0, 1, 3, 5, 7] + Array(8..<24))
   }
 
-  @Test func `each rotation follows its own counter, and the clean pass stays with the last step`() throws {
+  @Test("Each rotation follows its own counter, and the clean pass stays with the last step")
+  func eachRotationFollowsItsOwnCounterAnd() throws {
     func anchors(_ rotation: CausalAnchors.Rotation) throws -> CausalAnchors {
       try CausalAnchors(budget: 21, chunkFrames: 3, steps: 4, rotation: rotation)
     }
@@ -172,7 +176,9 @@ import Testing
     #expect(try anchors(.chunk).renewal == .perChunk && anchors(.both).renewal == .perStep)
   }
 
-  @Test func `seven phases make every middle frame an anchor, in either order`() throws {
+  @Test("Seven phases make every middle frame an anchor, in either order") func sevenPhasesMakeEveryMiddleFrameAn()
+    throws
+  {
     for order in [CausalAnchors.Order.rising, .spread] {
       let anchors = try CausalAnchors(budget: 21, chunkFrames: 3, steps: 7, rotation: .step, order: order)
       var read = Set<Int>()
@@ -184,7 +190,8 @@ import Testing
     }
   }
 
-  @Test func `a chunk reads exactly its list, and a stride of 1 is dense to the last bit`() throws {
+  @Test("A chunk reads exactly its list, and a stride of 1 is dense to the last bit")
+  func aChunkReadsExactlyItsListAnd() throws {
     let backend = CPUBackend(threads: 2)
     func run(_ select: any PageSelector) throws -> [[Float]] {
       let memory = try Self.memory(Self.recipe(select), chunk: 3, total: 30, on: backend)
@@ -217,7 +224,8 @@ import Testing
     #expect(sparse != dense)
   }
 
-  @Test func `a reservoir keeps the sink, the recent frames and an even sample of the rest, for ever`() throws {
+  @Test("A reservoir keeps the sink, the recent frames and an even sample of the rest, for ever")
+  func aReservoirKeepsTheSinkTheRecent() throws {
     let reservoir = AnchorReservoir(capacity: 8, sink: 1, recent: 4)
     let anchors = try CausalAnchors(budget: 12, sink: 1, recent: 4, chunkFrames: 3, steps: 2)
     let backend = CPUBackend(threads: 1)
@@ -241,7 +249,9 @@ import Testing
     #expect(memory.bytes == bytes)
   }
 
-  @Test func `window positions are ranks among the frames read, at every step`() throws {
+  @Test("Window positions are ranks among the frames read, at every step") func windowPositionsAreRanksAmongTheFrames()
+    throws
+  {
     let anchors = try CausalAnchors(budget: 12, sink: 1, recent: 4, chunkFrames: 3, steps: 2)
     let backend = CPUBackend(threads: 1)
     var recipe = Self.recipe(anchors, memory: AnchorReservoir(capacity: 8, sink: 1, recent: 4))
@@ -270,13 +280,14 @@ import Testing
     }
   }
 
-  @Test func `while the reservoir is not full it changes nothing`() throws {
+  @Test("While the reservoir is not full it changes nothing") func whileTheReservoirIsNotFullIt() throws {
     let anchors = try CausalAnchors(budget: 21, chunkFrames: 3, steps: 4)
     #expect(
       try Self.lists(anchors, chunks: 18) == Self.lists(anchors, memory: AnchorReservoir(capacity: 48), chunks: 18))
   }
 
-  @Test func `a budget without room for an anchor is refused with the least that is possible`() {
+  @Test("A budget without room for an anchor is refused with the least that is possible")
+  func aBudgetWithoutRoomForAnAnchor() {
     #expect(
       throws: SparsityError.capacity(
         "a budget of 11 frames leaves no anchor beside 1 leading, 7 recent and 3 own frames; the least is 12")

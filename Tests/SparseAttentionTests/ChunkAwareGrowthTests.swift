@@ -16,7 +16,7 @@ import Testing
     }
   }
 
-  @Test func `the short setting gives the published table`() {
+  @Test("The short setting gives the published table") func theShortSettingGivesThePublishedTable() {
     let short = ChunkAwareGrowth.short
     #expect(abs(short.beta(chunks: 7) - 0.374795) < 1e-6)
     Self.check(
@@ -28,14 +28,15 @@ import Testing
     }
   }
 
-  @Test func `the setting for Hopper gives the published table`() {
+  @Test("The setting for Hopper gives the published table") func theSettingForHopperGivesThePublished() {
     Self.check(
       ChunkAwareGrowth(target: 0.80, base: 0.90), chunks: 7, pagesPerFrame: 12,
       sparsity: [0.746990, 0.775068, 0.791806, 0.803228, 0.811660, 0.818213], pages: [72, 108, 144, 180, 216, 252],
       read: [18, 24, 29, 35, 40, 45])
   }
 
-  @Test func `the long setting gives the published table, and grows on while the window is full`() {
+  @Test("The long setting gives the published table, and grows on while the window is full")
+  func theLongSettingGivesThePublishedTable() {
     #expect(abs(ChunkAwareGrowth.long.beta(chunks: 21) - 0.527932) < 1e-6)
     Self.check(
       .long, chunks: 21, pagesPerFrame: 24,
@@ -46,8 +47,10 @@ import Testing
       read: [38, 48, 58, 53, 50, 47, 45, 43, 42, 40, 39, 38, 37, 37, 36, 35, 35, 34, 34, 33])
   }
 
-  @Test(arguments: [(0.88, 0.98, 21, 7), (0.85, 0.95, 12, 21), (0.5, 0.7, nil, 2), (0.3, 0.9, 6, 80)])
-  func `the mean over visible frames is the target, chunk 0 apart`(
+  @Test(
+    "The mean over visible frames is the target, chunk 0 apart",
+    arguments: [(0.88, 0.98, 21, 7), (0.85, 0.95, 12, 21), (0.5, 0.7, nil, 2), (0.3, 0.9, 6, 80)])
+  func theMeanOverVisibleFramesIsThe(
     target: Double, base: Double, window: Int?, chunks: Int
   ) {
     let growth = ChunkAwareGrowth(target: target, base: base, window: window)
@@ -66,13 +69,13 @@ import Testing
     #expect(growth.density(chunk: 0, of: chunks) == 1)
   }
 
-  @Test func `a target that is also the base is the same for every chunk but the first`() {
+  @Test("A target that is also the base is the same for every chunk but the first") func aTargetThatIsAlsoTheBase() {
     let flat = ChunkAwareGrowth(target: 0.9, base: nil)
     #expect(flat.density(chunk: 0, of: 9) == 1)
     for i in 1..<9 { #expect(abs(flat.sparsity(chunk: i, of: 9) - 0.9) < 1e-15) }
   }
 
-  @Test func `one chunk is dense, and chunks past the plan are as sparse as its last`() {
+  @Test("One chunk is dense, and chunks past the plan are as sparse as its last") func oneChunkIsDenseAndChunksPast() {
     let short = ChunkAwareGrowth.short
     #expect(short.density(chunk: 0, of: 1) == 1)
     #expect(short.sparsity(chunk: 7, of: 7) == short.sparsity(chunk: 6, of: 7))
@@ -80,7 +83,7 @@ import Testing
     #expect(short.sparsity(chunk: 3, of: nil) == short.sparsity(chunk: 3, of: 21))
   }
 
-  @Test func `impossible sparsities and densities are refused`() {
+  @Test("Impossible sparsities and densities are refused") func impossibleSparsitiesAndDensitiesAreRefused() {
     for value in [-0.1, 1, 1.5, .nan] {
       #expect(throws: SparsityError.self) { try ChunkAwareGrowth(target: value).check() }
       #expect(throws: SparsityError.self) { try ChunkAwareGrowth(base: value).check() }
@@ -89,7 +92,7 @@ import Testing
     #expect(throws: Never.self) { try ConstantDensity(1).check() }
   }
 
-  @Test func `a budget is rounded as its schedule says, and is never nothing`() {
+  @Test("A budget is rounded as its schedule says, and is never nothing") func aBudgetIsRoundedAsItsSchedule() {
     #expect(ConstantDensity(0.25).budget(chunk: 3, of: nil).pages(of: 156) == 39)
     #expect(ConstantDensity(0.25).budget(chunk: 3, of: nil).pages(of: 157) == 40)
     #expect(ConstantDensity(0.001).budget(chunk: 3, of: nil).pages(of: 4) == 1)

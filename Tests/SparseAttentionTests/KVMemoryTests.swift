@@ -23,30 +23,31 @@ import Testing
     }
   }
 
-  @Test func `a dense memory sees every frame`() throws {
+  @Test("A dense memory sees every frame") func aDenseMemorySeesEveryFrame() throws {
     let seen = Self.visible(try Self.memory(.dense(), total: 11), chunks: 4)
     #expect(seen.last == Array(0..<12))
   }
 
-  @Test func `a window of 9 frames sees its chunk and the 6 before it`() throws {
+  @Test("A window of 9 frames sees its chunk and the 6 before it") func aWindowOf9FramesSeesIts() throws {
     let seen = Self.visible(try Self.memory(.selfForcing(window: 9), total: nil), chunks: 6)
     #expect(seen == [[0, 1, 2], [0, 1, 2, 3, 4, 5], Array(0..<9), Array(3..<12), Array(6..<15), Array(9..<18)])
   }
 
-  @Test func `LongLive's 12 frames with a sink of 3 are 3 sink, 6 recent and 3 current frames`() throws {
+  @Test("LongLive's 12 frames with a sink of 3 are 3 sink, 6 recent and 3 current frames")
+  func longlives12FramesWithASinkOf() throws {
     let seen = Self.visible(try Self.memory(.selfForcing(window: 12, sink: 3), total: nil), chunks: 8)
     #expect(seen[7] == [0, 1, 2] + Array(15..<24))
     #expect(seen[4] == [0, 1, 2] + Array(6..<15))
   }
 
-  @Test func `tiles of three frames live and leave together`() throws {
+  @Test("Tiles of three frames live and leave together") func tilesOfThreeFramesLiveAndLeave() throws {
     let recipe = SparsityRecipe.selfForcing(window: 9, sink: 3)
     let seen = Self.visible(
       try Self.memory(recipe, total: nil, tile: PageTile(frames: 3, rows: 2, columns: 3)), chunks: 5)
     #expect(seen == [[0], [0, 3], [0, 3, 6], [0, 6, 9], [0, 9, 12]])
   }
 
-  @Test func `slots are distinct, and pages that stay keep theirs`() throws {
+  @Test("Slots are distinct, and pages that stay keep theirs") func slotsAreDistinctAndPagesThatStay() throws {
     let memory = try Self.memory(.selfForcing(window: 9, sink: 1), total: nil)
     var before: [PageID: Int32] = [:]
     for _ in 0..<9 {
@@ -59,7 +60,8 @@ import Testing
     }
   }
 
-  @Test func `absolute positions are frame numbers, window positions are ranks`() throws {
+  @Test("Absolute positions are frame numbers, window positions are ranks")
+  func absolutePositionsAreFrameNumbersWindowPositions() throws {
     let absolute = try Self.memory(.selfForcing(window: 6, sink: 1), total: nil)
     let window = try Self.memory(.selfForcing(window: 6, sink: 1, positions: .window), total: nil)
     for chunk in 0..<500 {
@@ -73,13 +75,14 @@ import Testing
     }
   }
 
-  @Test func `bytes do not depend on the length of a windowed rollout`() throws {
+  @Test("Bytes do not depend on the length of a windowed rollout") func bytesDoNotDependOnTheLength() throws {
     let recipe = SparsityRecipe.selfForcing(window: 21)
     #expect(try Self.memory(recipe, total: 21).bytes == Self.memory(recipe, total: nil).bytes)
     #expect(try Self.memory(.dense(), total: 42).bytes == 2 * Self.memory(.dense(), total: 21).bytes)
   }
 
-  @Test func `impossible windows are refused with the least that is possible`() {
+  @Test("Impossible windows are refused with the least that is possible") func impossibleWindowsAreRefusedWithTheLeast()
+  {
     #expect(throws: SparsityError.capacity("a window of 2 frames cannot hold a chunk of 3; the least is 3")) {
       try Self.memory(.selfForcing(window: 2))
     }

@@ -2,8 +2,10 @@ import SparseAttention
 import Testing
 
 @Suite struct PageGeometryTests {
-  @Test(arguments: [(30, 52, 15, 4), (10, 16, 5, 8), (1, 1, 1, 1), (22, 40, 11, 5), (13, 17, 1, 17), (45, 80, 15, 4)])
-  func `the standard tile is the largest of at most 64 tokens that divides the grid, the squarest of equals`(
+  @Test(
+    "The standard tile is the largest of at most 64 tokens that divides the grid, the squarest of equals",
+    arguments: [(30, 52, 15, 4), (10, 16, 5, 8), (1, 1, 1, 1), (22, 40, 11, 5), (13, 17, 1, 17), (45, 80, 15, 4)])
+  func theStandardTileIsTheLargestOf(
     rows: Int, columns: Int, tileRows: Int, tileColumns: Int
   ) {
     let tile = PageGeometry.defaultTile(rows: rows, columns: columns)
@@ -17,10 +19,12 @@ import Testing
     #expect(tile == PageTile(rows: tileRows, columns: tileColumns))
   }
 
-  @Test(arguments: [
-    PageTile(rows: 5, columns: 8), PageTile(frames: 3, rows: 5, columns: 4), PageTile(rows: 1, columns: 1),
-  ])
-  func `page order is a permutation of the chunk's tokens, and a page is a tile`(tile: PageTile) throws {
+  @Test(
+    "Page order is a permutation of the chunk's tokens, and a page is a tile",
+    arguments: [
+      PageTile(rows: 5, columns: 8), PageTile(frames: 3, rows: 5, columns: 4), PageTile(rows: 1, columns: 1),
+    ])
+  func pageOrderIsAPermutationOfThe(tile: PageTile) throws {
     let geometry = try PageGeometry(rows: 10, columns: 16, tile: tile)
     for frames in [1, 2, 3, 7] {
       let tokens = geometry.tokens(frames: frames)
@@ -39,7 +43,7 @@ import Testing
     }
   }
 
-  @Test func `a tile that does not divide the grid is refused and the nearest is named`() {
+  @Test("A tile that does not divide the grid is refused and the nearest is named") func aTileThatDoesNotDivideThe() {
     #expect(throws: SparsityError.tile("a tile of 4x8 does not divide the 10x16 tokens of a frame", "5x8")) {
       try PageGeometry(rows: 10, columns: 16, tile: PageTile(rows: 4, columns: 8))
     }

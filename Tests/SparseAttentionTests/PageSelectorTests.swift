@@ -14,7 +14,8 @@ import Testing
   }
 
   /// The tiny case of the Light Forcing specification, section 11: T = 4, pages of 2 tokens, 5 earlier frames and 1 own.
-  @Test(arguments: [false, true]) func `hierarchical selection gives the published tiny case`(reference: Bool) {
+  @Test("Hierarchical selection gives the published tiny case", arguments: [false, true])
+  func hierarchicalSelectionGivesThePublishedTinyCase(reference: Bool) {
     let backend: any Backend = reference ? ReferenceBackend() : CPUBackend(threads: 2)
     let keys = (0..<24).map { (t: Int) -> [Float] in
       let (x, y) = ((7 * t + 3) % 11 - 5, (5 * t + 1) % 7 - 3)
@@ -37,7 +38,7 @@ import Testing
         == [3.5, -2, 3.5, -2, -4, -2, 7, 1.5, -4, 1.5, -4, 5, -0.5, 1, -3, -1.5, 7, -4, -1, 0.5, 2, -2, -0.5, 2.5])
   }
 
-  @Test func `few earlier frames make one stage, and everything is a candidate`() {
+  @Test("Few earlier frames make one stage, and everything is a candidate") func fewEarlierFramesMakeOneStageAnd() {
     let backend = CPUBackend(threads: 1)
     var random = RandomNumbers()
     let keys = (0..<2).map { _ in random.rows(16, 6) }
@@ -49,8 +50,10 @@ import Testing
     #expect(f.reads(a) == f.reads(b), "seed \(random.seed)")
   }
 
-  @Test(arguments: [(7, 6, 1, 2), (9, 3, 1, 1), (4, 3, 0, 0), (5, 4, 2, 2), (12, 0, 0, 0)])
-  func `hierarchical selection is the brute-force rule for every head and tile`(
+  @Test(
+    "Hierarchical selection is the brute-force rule for every head and tile",
+    arguments: [(7, 6, 1, 2), (9, 3, 1, 1), (4, 3, 0, 0), (5, 4, 2, 2), (12, 0, 0, 0)])
+  func hierarchicalSelectionIsTheBruteForceRule(
     past: Int, keep: Int, sink: Int, near: Int
   ) {
     var random = RandomNumbers()
@@ -86,7 +89,8 @@ import Testing
     }
   }
 
-  @Test func `persistent pages are read by every tile, the others by the best scores of each`() {
+  @Test("Persistent pages are read by every tile, the others by the best scores of each")
+  func persistentPagesAreReadByEveryTile() {
     var random = RandomNumbers()
     let (tokens, dim, heads, pages) = (3, 4, 2, 10)
     let keys = (0..<heads).map { _ in random.rows(pages * tokens, dim) }
@@ -110,7 +114,7 @@ import Testing
     #expect(PooledTopK().pagesRead(of: f.view.census[0], budget: budget) == 6)
   }
 
-  @Test func `a full budget lists every page once, for all tiles together`() {
+  @Test("A full budget lists every page once, for all tiles together") func aFullBudgetListsEveryPageOnce() {
     let backend = CPUBackend(threads: 1)
     var random = RandomNumbers()
     let f = ViewFixture(
@@ -123,7 +127,7 @@ import Testing
     }
   }
 
-  @Test func `impossible hierarchies are refused`() throws {
+  @Test("Impossible hierarchies are refused") func impossibleHierarchiesAreRefused() throws {
     let flat = try PageGeometry(rows: 10, columns: 16)
     let deep = try PageGeometry(rows: 10, columns: 16, tile: PageTile(frames: 3, rows: 5, columns: 4))
     #expect(throws: Never.self) { try Hierarchical().check(geometry: flat) }

@@ -25,7 +25,8 @@ import Testing
   }
   private static func chunks(_ pages: [PageID]) -> [Int] { Set(pages.map { $0.frame / 3 }).sorted() }
 
-  @Test(arguments: [0, 3]) func `pages live as long as the published table says, with two chunks each`(sink: Int) {
+  @Test("Pages live as long as the published table says, with two chunks each", arguments: [0, 3])
+  func pagesLiveAsLongAsThePublished(sink: Int) {
     // Specification, section 3.1, W = C = 6 frames. The youngest chunk is worth most in every judgement.
     let seen = Self.simulate(PersistentBlocks(sink: sink), chunks: 8) { page, _ in Float(page.frame) }
     let local = seen.map { Self.chunks($0.local) }
@@ -42,7 +43,8 @@ import Testing
     }
   }
 
-  @Test func `the pages with the largest masses stay, page by page, and who lost never returns`() {
+  @Test("The pages with the largest masses stay, page by page, and who lost never returns")
+  func thePagesWithTheLargestMassesStay() {
     var random = RandomNumbers()
     var table: [PageID: [Float]] = [:]
     for frame in 0..<60 {
@@ -62,19 +64,19 @@ import Testing
     }
   }
 
-  @Test func `equal masses keep the older page, as does a plan that knows none`() {
+  @Test("Equal masses keep the older page, as does a plan that knows none") func equalMassesKeepTheOlderPageAs() {
     let equal = Self.simulate(PersistentBlocks(sink: 0), chunks: 6) { _, _ in 1 }
     let unknown = Self.simulate(PersistentBlocks(sink: 0), chunks: 6) { _, _ in nil }
     #expect(Self.chunks(equal[5].persistent) == [0, 1])
     #expect(equal.map(\.persistent) == unknown.map(\.persistent))
   }
 
-  @Test func `a mass that is not a number loses`() {
+  @Test("A mass that is not a number loses") func aMassThatIsNotANumber() {
     let seen = Self.simulate(PersistentBlocks(sink: 0), chunks: 5) { page, _ in page.frame == 1 ? .nan : 1 }
     #expect(!seen[4].persistent.contains { $0.frame == 1 } && seen[4].persistent.count == 12)
   }
 
-  @Test func `a plan finds the geometry of the pages that it follows`() {
+  @Test("A plan finds the geometry of the pages that it follows") func aPlanFindsTheGeometryOfThe() {
     for across in [1, 4, 26] {
       for span in [1, 3] {
         let frames = stride(from: 0, to: 9, by: span)
@@ -87,7 +89,7 @@ import Testing
     }
   }
 
-  @Test func `impossible capacities are refused with what is possible`() {
+  @Test("Impossible capacities are refused with what is possible") func impossibleCapacitiesAreRefusedWithWhatIs() {
     func capacity(_ policy: PersistentBlocks) throws -> Int { try policy.capacity(chunkFrames: 3, total: nil) }
     #expect(throws: Never.self) { try capacity(PersistentBlocks()) }
     #expect(

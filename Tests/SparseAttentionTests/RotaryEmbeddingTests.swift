@@ -4,12 +4,12 @@ import Tensors
 import Testing
 
 @Suite struct RotaryEmbeddingTests {
-  @Test func `128 channels split into 44 for time and 42 for each side`() {
+  @Test("128 channels split into 44 for time and 42 for each side") func n128ChannelsSplitInto44ForTime() {
     let rotation = RotaryEmbedding(headDim: 128)
     #expect(rotation.temporalChannels == 44 && rotation.spatialChannels == 42)
   }
 
-  @Test func `the frequencies are those of the published tables`() {
+  @Test("The frequencies are those of the published tables") func theFrequenciesAreThoseOfThePublished() {
     // cos and sin of position 1 are those of the frequency itself; golden numbers of Wan's tables.
     let backend = CPUBackend(threads: 1)
     let rotary = RotaryEmbedding(headDim: 128).rotary(
@@ -22,8 +22,9 @@ import Testing
     for (pair, frequency) in golden { #expect(abs(Double(sines[pair]) - frequency.sine) < 1e-7, "pair \(pair)") }
   }
 
-  @Test(arguments: [0, 1000, 1023, 1024, 100_000])
-  func `logits depend on differences of positions alone, past 1024 frames too`(offset: Int) {
+  @Test(
+    "Logits depend on differences of positions alone, past 1024 frames too", arguments: [0, 1000, 1023, 1024, 100_000])
+  func logitsDependOnDifferencesOfPositionsAlone(offset: Int) {
     let backend = CPUBackend(threads: 1)
     let rotation = RotaryEmbedding(headDim: 44)
     let ones = backend.upload(Tensor([Float](repeating: 1, count: 44), shape: [44]))

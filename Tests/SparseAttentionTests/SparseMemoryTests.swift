@@ -49,8 +49,8 @@ import Testing
     memory.table.resident(layer: layer, head: head).map(\.id)
   }
 
-  @Test(arguments: [false, true])
-  func `each layer and head keeps the pages that its clean pass gave most pooled attention`(shared: Bool) throws {
+  @Test("Each layer and head keeps the pages that its clean pass gave most pooled attention", arguments: [false, true])
+  func eachLayerAndHeadKeepsThePages(shared: Bool) throws {
     var random = RandomNumbers()
     let backend = CPUBackend(threads: 2)
     let blocks = PersistentBlocks(capacityFrames: 3, localWindow: 6, sink: 1, shareHeads: shared)
@@ -105,8 +105,9 @@ import Testing
     #expect(differ != shared, "heads that keep their own pages differ, heads that share do not")
   }
 
-  @Test(arguments: [MassSource.pooled, .attended])
-  func `the fast backend keeps, reads and computes what the reference does`(mass: MassSource) throws {
+  @Test(
+    "The fast backend keeps, reads and computes what the reference does", arguments: [MassSource.pooled, .attended])
+  func theFastBackendKeepsReadsAndComputes(mass: MassSource) throws {
     let random = RandomNumbers()
     let blocks = PersistentBlocks(capacityFrames: 3, localWindow: 6, sink: 0, mass: mass)
     var sparse = SparsityRecipe.sparseForcing(SparseForcing(blocks: blocks, density: 0.4))
@@ -140,8 +141,8 @@ import Testing
     }
   }
 
-  @Test(arguments: PositionMode.allCases)
-  func `recipes that keep and read everything compute what the dense one does`(positions: PositionMode) throws {
+  @Test("Recipes that keep and read everything compute what the dense one does", arguments: PositionMode.allCases)
+  func recipesThatKeepAndReadEverythingCompute(positions: PositionMode) throws {
     let random = RandomNumbers()
     let backend = CPUBackend(threads: 2)
     func outputs(_ recipe: SparsityRecipe, tile: PageTile?) throws -> [[Float]] {
@@ -175,7 +176,9 @@ import Testing
     }
   }
 
-  @Test func `pages that persist fill frames of their own in front of the window`() throws {
+  @Test("Pages that persist fill frames of their own in front of the window") func pagesThatPersistFillFramesOfTheir()
+    throws
+  {
     var random = RandomNumbers()
     let backend = CPUBackend(threads: 1)
     let blocks = PersistentBlocks(capacityFrames: 4, localWindow: 6, sink: 0)
@@ -194,7 +197,9 @@ import Testing
     }
   }
 
-  @Test func `memory stays as it is from chunk 4 on, and the counts are those of a plan`() throws {
+  @Test("Memory stays as it is from chunk 4 on, and the counts are those of a plan") func memoryStaysAsItIsFromChunk()
+    throws
+  {
     var random = RandomNumbers()
     let backend = CPUBackend(threads: 1)
     let memory = try Self.memory(.sparseForcing(), on: backend)
@@ -212,7 +217,8 @@ import Testing
     #expect(saved > 0.42, "\(saved) of the 21-frame memory is saved")
   }
 
-  @Test func `a replayed plan is the first step's, and recipes that cannot be had are refused`() throws {
+  @Test("A replayed plan is the first step's, and recipes that cannot be had are refused")
+  func aReplayedPlanIsTheFirstSteps() throws {
     let random = RandomNumbers()
     let backend = CPUBackend(threads: 1)
     func outputs(_ replan: Replanning) throws -> [[Float]] {

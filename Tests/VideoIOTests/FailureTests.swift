@@ -9,30 +9,30 @@ import VideoIO
     return "no error"
   }
 
-  @Test func `odd sizes are refused with the nearest even ones`() throws {
+  @Test("Odd sizes are refused with the nearest even ones") func oddSizesAreRefusedWithTheNearest() throws {
     let scratch = try Scratch()
     let text = message { _ = try MP4Writer(path: scratch.file("a.mp4"), settings: settings(63, 48)) }
     #expect(text.contains("63x48") && text.contains("64x48"), "\(text)")
     #expect(try scratch.names() == [])
   }
 
-  @Test(arguments: ["a.avi", "a", "a.png", "a.mp4.txt"])
-  func `an unknown name is refused with the known ones`(name: String) throws {
+  @Test("An unknown name is refused with the known ones", arguments: ["a.avi", "a", "a.png", "a.mp4.txt"])
+  func anUnknownNameIsRefusedWithThe(name: String) throws {
     let scratch = try Scratch()
     let text = message { _ = try FrameSinks.open(path: scratch.file(name), settings: settings()) }
     for known in [".mp4", ".y4m", "%05d.png"] { #expect(text.contains(known), "\(text)") }
     #expect(try scratch.names() == [])
   }
 
-  @Test(arguments: ["a.mp4", "a.y4m", "frames/", "frames/%05d.png"])
-  func `a missing folder is named`(name: String) throws {
+  @Test("A missing folder is named", arguments: ["a.mp4", "a.y4m", "frames/", "frames/%05d.png"])
+  func aMissingFolderIsNamed(name: String) throws {
     let scratch = try Scratch()
     let text = message { _ = try FrameSinks.open(path: scratch.file("missing/\(name)"), settings: settings()) }
     #expect(text.contains("missing") && text.contains("does not exist"), "\(text)")
   }
 
-  @Test(arguments: ["a.mp4", "a.y4m"])
-  func `a full disk is an error of the write, and the writer survives it`(name: String) throws {
+  @Test("A full disk is an error of the write, and the writer survives it", arguments: ["a.mp4", "a.y4m"])
+  func aFullDiskIsAnErrorOf(name: String) throws {
     let scratch = try Scratch()
     // The temporary file leads to the device that is always full.
     let part = OutputFile.temporaryName(of: scratch.file(name))
@@ -47,8 +47,8 @@ import VideoIO
     #expect(!scratch.exists(name))
   }
 
-  @Test(arguments: ["a.mp4", "a.y4m"])
-  func `after an error a sink is closed and its finished chunks stay readable`(name: String) throws {
+  @Test("After an error a sink is closed and its finished chunks stay readable", arguments: ["a.mp4", "a.y4m"])
+  func afterAnErrorASinkIsClosed(name: String) throws {
     let scratch = try Scratch()
     let path = scratch.file(name)
     let sink = try FrameSinks.open(path: path, settings: settings())
@@ -61,7 +61,7 @@ import VideoIO
     #expect(try VideoReader.frames(of: OutputFile.temporaryName(of: path)).count == 12)
   }
 
-  @Test func `a missing encoder says so and leaves no file`() throws {
+  @Test("A missing encoder says so and leaves no file") func aMissingEncoderSaysSoAndLeaves() throws {
     let scratch = try Scratch()
     let text = message {
       _ = try MP4Writer(path: scratch.file("a.mp4"), settings: settings(), encoderName: "libx264_of_nowhere")
@@ -70,7 +70,7 @@ import VideoIO
     #expect(try scratch.names() == [])
   }
 
-  @Test func `settings out of range name the range`() throws {
+  @Test("Settings out of range name the range") func settingsOutOfRangeNameTheRange() throws {
     let scratch = try Scratch()
     var options = try settings()
     options.crf = 60
@@ -80,13 +80,13 @@ import VideoIO
     #expect(message { _ = try MP4Writer(path: scratch.file("a.mp4"), settings: options) }.contains("veryfast"))
   }
 
-  @Test func `a folder under the name of a video is refused`() throws {
+  @Test("A folder under the name of a video is refused") func aFolderUnderTheNameOfA() throws {
     let scratch = try Scratch()
     try FileManager.default.createDirectory(atPath: scratch.file("a.mp4"), withIntermediateDirectories: false)
     #expect(message { _ = try MP4Writer(path: scratch.file("a.mp4"), settings: settings()) }.contains("folder"))
   }
 
-  @Test func `what is no video is refused by the reader`() throws {
+  @Test("What is no video is refused by the reader") func whatIsNoVideoIsRefusedBy() throws {
     let scratch = try Scratch()
     func make(_ name: String, _ data: Data) throws -> String {
       try data.write(to: URL(fileURLWithPath: scratch.file(name)))

@@ -3,7 +3,8 @@ import Testing
 import VideoIO
 
 @Suite struct MP4WriterTests {
-  @Test func `what is written is read back: count, rate, size, tags and pictures`() throws {
+  @Test("What is written is read back: count, rate, size, tags and pictures") func whatIsWrittenIsReadBackCount() throws
+  {
     let scratch = try Scratch()
     let frames = movingFrames(0..<21)
     let writer = try MP4Writer(path: scratch.file("a.mp4"), settings: settings(fps: "24000/1001"))
@@ -29,7 +30,7 @@ import VideoIO
     }
   }
 
-  @Test func `smooth pictures come back with at least 42 dB`() throws {
+  @Test("Smooth pictures come back with at least 42 dB") func smoothPicturesComeBackWithAtLeast() throws {
     let scratch = try Scratch()
     let frames = (0..<12).map { t in
       var pixels = [UInt8]()
@@ -46,8 +47,10 @@ import VideoIO
     }
   }
 
-  @Test(arguments: [("16", "16/1"), ("23.976", "24000/1001"), ("12.5", "25/2"), ("30000/1001", "30000/1001")])
-  func `ffprobe sees h264, the exact rate and count, BT.709 and the texts`(fps: String, expected: String) throws {
+  @Test(
+    "Ffprobe sees h264, the exact rate and count, BT.709 and the texts",
+    arguments: [("16", "16/1"), ("23.976", "24000/1001"), ("12.5", "25/2"), ("30000/1001", "30000/1001")])
+  func ffprobeSeesH264TheExactRateAnd(fps: String, expected: String) throws {
     let scratch = try Scratch()
     var options = try settings(fps: fps)
     options.metadata = ["comment": "seed=7", "description": "a red ball; \"quoted\" = ünïcode"]
@@ -71,7 +74,7 @@ import VideoIO
     #expect(probe["TAG:description"] == "a red ball; \"quoted\" = ünïcode")
   }
 
-  @Test func `time stamps are evenly spaced across chunks`() throws {
+  @Test("Time stamps are evenly spaced across chunks") func timeStampsAreEvenlySpacedAcrossChunks() throws {
     let scratch = try Scratch()
     let writer = try MP4Writer(path: scratch.file("a.mp4"), settings: settings())
     for range in [0..<1, 1..<2, 2..<14, 14..<16, 16..<17] { try writer.write(movingFrames(range)) }
@@ -87,7 +90,8 @@ import VideoIO
     }
   }
 
-  @Test func `every chunk starts with a key frame, and no other frame of a short one does`() throws {
+  @Test("Every chunk starts with a key frame, and no other frame of a short one does")
+  func everyChunkStartsWithAKeyFrame() throws {
     let scratch = try Scratch()
     let writer = try MP4Writer(path: scratch.file("a.mp4"), settings: settings())
     try writer.write(movingFrames(0..<9))
@@ -100,7 +104,8 @@ import VideoIO
     #expect(keys.indices.filter { keys[$0] } == [0, 9, 21])
   }
 
-  @Test func `a copy taken while the writer runs holds all frames of the finished chunks`() throws {
+  @Test("A copy taken while the writer runs holds all frames of the finished chunks")
+  func aCopyTakenWhileTheWriterRuns() throws {
     let scratch = try Scratch()
     let writer = try MP4Writer(path: scratch.file("a.mp4"), settings: settings())
     for chunk in 0..<4 {
@@ -118,7 +123,7 @@ import VideoIO
     #expect(!scratch.exists("a.mp4"))
   }
 
-  @Test func `a file cut off inside a fragment's samples reads up to the cut`() throws {
+  @Test("A file cut off inside a fragment's samples reads up to the cut") func aFileCutOffInsideAFragments() throws {
     let scratch = try Scratch()
     let writer = try MP4Writer(path: scratch.file("a.mp4"), settings: settings())
     try writer.write(movingFrames(0..<12))
@@ -136,7 +141,9 @@ import VideoIO
     }
   }
 
-  @Test func `a process killed at any byte of a fragment leaves the chunks before it`() throws {
+  @Test("A process killed at any byte of a fragment leaves the chunks before it") func aProcessKilledAtAnyByteOf()
+    throws
+  {
     let scratch = try Scratch()
     let writer = try MP4Writer(path: scratch.file("a.mp4"), settings: settings())
     try writer.write(movingFrames(0..<12))
@@ -154,7 +161,8 @@ import VideoIO
     }
   }
 
-  @Test func `equal frames give equal bytes, and the bytes of a chunk depend on that chunk alone`() throws {
+  @Test("Equal frames give equal bytes, and the bytes of a chunk depend on that chunk alone")
+  func equalFramesGiveEqualBytesAndThe() throws {
     let scratch = try Scratch()
     for name in ["a.mp4", "b.mp4"] {
       let writer = try MP4Writer(path: scratch.file(name), settings: settings())
@@ -165,7 +173,7 @@ import VideoIO
     #expect(try scratch.bytes("a.mp4").count > 2000)
   }
 
-  @Test func `chunks in parts are the same bytes as whole chunks`() throws {
+  @Test("Chunks in parts are the same bytes as whole chunks") func chunksInPartsAreTheSameBytes() throws {
     let scratch = try Scratch()
     for (name, step) in [("a.mp4", 12), ("b.mp4", 4)] {
       let writer = try MP4Writer(path: scratch.file(name), settings: settings())
@@ -177,10 +185,12 @@ import VideoIO
     #expect(try scratch.bytes("a.mp4") == scratch.bytes("b.mp4"))
   }
 
-  @Test(arguments: [
-    (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 120, 40), (20, 90, 160),
-  ])
-  func `pure colours come back within three levels`(red: Int, green: Int, blue: Int) throws {
+  @Test(
+    "Pure colours come back within three levels",
+    arguments: [
+      (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 120, 40), (20, 90, 160),
+    ])
+  func pureColoursComeBackWithinThreeLevels(red: Int, green: Int, blue: Int) throws {
     let scratch = try Scratch()
     let frame = RGBFrame(width: 32, height: 32, red: UInt8(red), green: UInt8(green), blue: UInt8(blue))
     let writer = try MP4Writer(path: scratch.file("a.mp4"), settings: settings(32, 32))
@@ -191,7 +201,7 @@ import VideoIO
     #expect(worst <= 3, "\(read[16, 16]) for \(frame[16, 16])")
   }
 
-  @Test func `the samples are BT.709 limited, by the formula`() throws {
+  @Test("The samples are BT.709 limited, by the formula") func theSamplesAreBT709LimitedBy() throws {
     let scratch = try Scratch()
     let writer = try MP4Writer(path: scratch.file("a.mp4"), settings: settings(32, 32))
     try writer.write([RGBFrame(width: 32, height: 32, red: 220, green: 60, blue: 30)])
@@ -210,7 +220,7 @@ import VideoIO
     }
   }
 
-  @Test func `an older file is replaced only at the end`() throws {
+  @Test("An older file is replaced only at the end") func anOlderFileIsReplacedOnlyAt() throws {
     let scratch = try Scratch()
     let old = Data("old".utf8)
     try old.write(to: URL(fileURLWithPath: scratch.file("a.mp4")))
@@ -222,7 +232,7 @@ import VideoIO
     #expect(try scratch.names() == ["a.mp4"])
   }
 
-  @Test func `two writers of one output do not mix`() throws {
+  @Test("Two writers of one output do not mix") func twoWritersOfOneOutputDoNot() throws {
     let scratch = try Scratch()
     let writer = try MP4Writer(path: scratch.file("a.mp4"), settings: settings())
     #expect(throws: VideoIOError.self) { try MP4Writer(path: scratch.file("a.mp4"), settings: settings()) }
@@ -231,7 +241,9 @@ import VideoIO
     #expect(try VideoReader.frames(of: scratch.file("a.mp4")).count == 5)
   }
 
-  @Test func `a video without frames and one with a single frame can be finished`() throws {
+  @Test("A video without frames and one with a single frame can be finished") func aVideoWithoutFramesAndOneWith()
+    throws
+  {
     let scratch = try Scratch()
     let empty = try MP4Writer(path: scratch.file("empty.mp4"), settings: settings())
     #expect(try empty.finish() == 0)

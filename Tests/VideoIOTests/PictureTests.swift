@@ -3,27 +3,31 @@ import Testing
 import VideoIO
 
 @Suite struct FrameRateTests {
-  @Test(arguments: [
-    ("16", 16, 1), ("23.976", 24000, 1001), ("29.97", 30000, 1001), ("24000/1001", 24000, 1001), ("12.5", 25, 2),
-    ("50/2", 25, 1), ("1/10", 1, 10), ("24.000", 24, 1), ("15.015", 3003, 200),
-  ])
-  func `a rate is an exact fraction`(text: String, numerator: Int, denominator: Int) throws {
+  @Test(
+    "A rate is an exact fraction",
+    arguments: [
+      ("16", 16, 1), ("23.976", 24000, 1001), ("29.97", 30000, 1001), ("24000/1001", 24000, 1001), ("12.5", 25, 2),
+      ("50/2", 25, 1), ("1/10", 1, 10), ("24.000", 24, 1), ("15.015", 3003, 200),
+    ])
+  func aRateIsAnExactFraction(text: String, numerator: Int, denominator: Int) throws {
     let rate = try FrameRate(parsing: text)
     #expect(rate.numerator == numerator && rate.denominator == denominator, "\(rate)")
     #expect(try FrameRate(parsing: rate.description) == rate)
   }
 
-  @Test(arguments: [
-    "", "0", "-16", "x", "16fps", "1/0", "0/1", "1e3", "nan", "1//2", "1/2/3", "16.", ".5", "5000", "1/100000",
-    "99999999999999999999", "1.0000001", " 16", "٣",
-  ])
-  func `what is no rate is refused`(text: String) {
+  @Test(
+    "What is no rate is refused",
+    arguments: [
+      "", "0", "-16", "x", "16fps", "1/0", "0/1", "1e3", "nan", "1//2", "1/2/3", "16.", ".5", "5000", "1/100000",
+      "99999999999999999999", "1.0000001", " 16", "٣",
+    ])
+  func whatIsNoRateIsRefused(text: String) {
     #expect(throws: VideoIOError.self) { try FrameRate(parsing: text) }
   }
 }
 
 @Suite struct RGBFrameTests {
-  @Test func `the box filter keeps the mean and weights parts of pixels`() {
+  @Test("The box filter keeps the mean and weights parts of pixels") func theBoxFilterKeepsTheMeanAnd() {
     let frame = RGBFrame(width: 3, height: 2, pixels: [0, 90, 180, 0, 0, 0].flatMap { [$0, $0, $0] })
     let small = frame.scaledDown(by: 0.5)
     #expect(small.width == 2 && small.height == 1)
@@ -33,7 +37,7 @@ import VideoIO
     #expect(frame.scaledDown(by: 0.01).width == 1)
   }
 
-  @Test func `enlarging repeats pixels`() {
+  @Test("Enlarging repeats pixels") func enlargingRepeatsPixels() {
     let frame = RGBFrame(width: 2, height: 1, pixels: [1, 2, 3, 4, 5, 6]).enlarged(by: 2)
     #expect(frame.width == 4 && frame.height == 2)
     #expect(frame.pixels == [1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6, 1, 2, 3, 1, 2, 3, 4, 5, 6, 4, 5, 6])
@@ -41,7 +45,7 @@ import VideoIO
 }
 
 @Suite struct ContactSheetTests {
-  @Test func `a sheet has its cells where they belong`() throws {
+  @Test("A sheet has its cells where they belong") func aSheetHasItsCellsWhereThey() throws {
     var sheet = try ContactSheet(columns: 3, gap: 2, background: 9)
     for level in 1...5 as ClosedRange<UInt8> {
       sheet.add(RGBFrame(width: 8, height: 6, red: level * 10, green: 0, blue: 0))
@@ -58,14 +62,14 @@ import VideoIO
     #expect(picture[10, 22] == (9, 9, 9))
   }
 
-  @Test func `cells shrink, and columns are no more than the frames`() throws {
+  @Test("Cells shrink, and columns are no more than the frames") func cellsShrinkAndColumnsAreNoMore() throws {
     var sheet = try ContactSheet(columns: 8, scale: 0.25, gap: 0)
     for frame in movingFrames(0..<3) { sheet.add(frame) }
     let picture = try sheet.picture()
     #expect(picture.width == 48 && picture.height == 12)
   }
 
-  @Test func `a number is stamped into the corner and fits any frame`() {
+  @Test("A number is stamped into the corner and fits any frame") func aNumberIsStampedIntoTheCorner() {
     var frame = RGBFrame(width: 40, height: 30, red: 100, green: 100, blue: 100)
     frame.stamp(17)
     let dots = (0..<7).map { y in
@@ -79,7 +83,7 @@ import VideoIO
     #expect(tiny.pixels.allSatisfy { $0 == 0 })
   }
 
-  @Test func `an empty sheet and impossible settings are refused`() throws {
+  @Test("An empty sheet and impossible settings are refused") func anEmptySheetAndImpossibleSettingsAre() throws {
     let empty = try ContactSheet()
     #expect(throws: VideoIOError.self) { try empty.picture() }
     #expect(throws: VideoIOError.self) { try ContactSheet(columns: 0) }
@@ -94,7 +98,8 @@ import VideoIO
     (0..<count).filter(selection.contains)
   }
 
-  @Test func `numbers and ranges select frames, and steps thin them out`() throws {
+  @Test("Numbers and ranges select frames, and steps thin them out") func numbersAndRangesSelectFramesAndSteps() throws
+  {
     #expect(chosen(.all, of: 4) == [0, 1, 2, 3])
     #expect(try chosen(FrameSelection(list: "7")) == [7])
     #expect(try chosen(FrameSelection(list: "5-7,0,6-9,18-")) == [0, 5, 6, 7, 8, 9, 18, 19])
@@ -106,12 +111,14 @@ import VideoIO
     #expect(try FrameSelection(list: "5,17-").lastNamed == 17)
   }
 
-  @Test(arguments: ["", ",", "1,", "-3", "3-1", "1-2-3", "a", "1.5", "1 2", "99999999999999999999", "-"])
-  func `what is no list is refused`(list: String) {
+  @Test(
+    "What is no list is refused",
+    arguments: ["", ",", "1,", "-3", "3-1", "1-2-3", "a", "1.5", "1 2", "99999999999999999999", "-"])
+  func whatIsNoListIsRefused(list: String) {
     #expect(throws: VideoIOError.self) { try FrameSelection(list: list) }
   }
 
-  @Test func `a spread selection has the wanted number of frames and both ends`() {
+  @Test("A spread selection has the wanted number of frames and both ends") func aSpreadSelectionHasTheWantedNumber() {
     for (wanted, count) in [(24, 81), (24, 24), (24, 25), (2, 9), (5, 1000), (24, 3), (1, 9)] {
       let numbers = chosen(.spread(wanted, over: count), of: count)
       #expect(numbers.count == min(wanted, count), "\(wanted) of \(count): \(numbers)")
@@ -122,7 +129,7 @@ import VideoIO
 }
 
 @Suite struct FalseColourTests {
-  @Test func `zero is grey, signs have their colours, NaN stands out`() {
+  @Test("Zero is grey, signs have their colours, NaN stands out") func zeroIsGreySignsHaveTheirColours() {
     #expect(FalseColour.colour(0) == (221, 221, 221))
     #expect(FalseColour.colour(3) == (180, 4, 38))
     #expect(FalseColour.colour(-3) == (59, 76, 192))
@@ -131,7 +138,7 @@ import VideoIO
     #expect(FalseColour.colour(.infinity) == (0, 255, 0))
   }
 
-  @Test func `sixteen channels make four rows of four tiles`() throws {
+  @Test("Sixteen channels make four rows of four tiles") func sixteenChannelsMakeFourRowsOfFour() throws {
     var values = [Float](repeating: 0, count: 2 * 16 * 3 * 5)
     // Frame 1, channel 6 (second row, third column), row 2, column 4.
     values[(16 + 6) * 15 + 2 * 5 + 4] = 3
@@ -144,7 +151,7 @@ import VideoIO
     #expect(pictures[1][1 + 7 + 5, 1 + 2 * 11 + 7] == (221, 221, 221))
   }
 
-  @Test func `another shape is refused`() {
+  @Test("Another shape is refused") func anotherShapeIsRefused() {
     #expect(throws: VideoIOError.self) {
       try FalseColour.tiles(Tensor([Float](repeating: 0, count: 6), shape: [2, 3]))
     }

@@ -3,8 +3,8 @@ import Testing
 import VideoIO
 
 @Suite struct Y4MWriterTests {
-  @Test(arguments: [(64, 48), (33, 17)])
-  func `frames come back within two levels at any size`(width: Int, height: Int) throws {
+  @Test("Frames come back within two levels at any size", arguments: [(64, 48), (33, 17)])
+  func framesComeBackWithinTwoLevelsAt(width: Int, height: Int) throws {
     let scratch = try Scratch()
     let frames = movingFrames(0..<5, width: width, height: height)
     let sink = try FrameSinks.open(path: scratch.file("a.y4m"), settings: settings(width, height, fps: "30000/1001"))
@@ -26,7 +26,7 @@ import VideoIO
     #expect(try reader.next() == nil)
   }
 
-  @Test func `ffmpeg sees the same colours`() throws {
+  @Test("Ffmpeg sees the same colours") func ffmpegSeesTheSameColours() throws {
     let scratch = try Scratch()
     let frame = RGBFrame(width: 32, height: 32, red: 220, green: 60, blue: 30)
     let sink = try FrameSinks.open(path: scratch.file("a.y4m"), settings: settings(32, 32))
@@ -40,8 +40,8 @@ import VideoIO
 }
 
 @Suite struct PNGTests {
-  @Test(arguments: [(1, 1), (33, 17), (64, 48), (7, 300)])
-  func `pictures come back exactly`(width: Int, height: Int) throws {
+  @Test("Pictures come back exactly", arguments: [(1, 1), (33, 17), (64, 48), (7, 300)])
+  func picturesComeBackExactly(width: Int, height: Int) throws {
     let scratch = try Scratch()
     let frame = movingFrames(3..<4, width: width, height: height)[0]
     try PNG.write(frame, to: scratch.file("a.png"))
@@ -52,7 +52,7 @@ import VideoIO
     #expect(try scratch.names() == ["a.png"])
   }
 
-  @Test func `noise, which does not shrink, has room in the file`() throws {
+  @Test("Noise, which does not shrink, has room in the file") func noiseWhichDoesNotShrinkHasRoom() throws {
     let scratch = try Scratch()
     var generator = SystemRandomNumberGenerator()
     for size in [1, 2, 3, 100, 301] {
@@ -64,7 +64,7 @@ import VideoIO
     }
   }
 
-  @Test func `broken and missing files are refused`() throws {
+  @Test("Broken and missing files are refused") func brokenAndMissingFilesAreRefused() throws {
     let scratch = try Scratch()
     try PNG.write(movingFrames(0..<1)[0], to: scratch.file("a.png"))
     let whole = try scratch.bytes("a.png")
@@ -75,7 +75,7 @@ import VideoIO
     #expect(throws: VideoIOError.self) { try PNG.read(scratch.file("missing.png")) }
   }
 
-  @Test func `a full disk is named and leaves nothing`() throws {
+  @Test("A full disk is named and leaves nothing") func aFullDiskIsNamedAndLeaves() throws {
     let scratch = try Scratch()
     try FileManager.default.createSymbolicLink(atPath: scratch.file("a.png.part"), withDestinationPath: "/dev/full")
     let path = scratch.file("a.png")
@@ -87,11 +87,13 @@ import VideoIO
 }
 
 @Suite struct PNGSequenceTests {
-  @Test(arguments: [
-    ("shots/", "shots", "00000.png"), ("shots", "shots", "00000.png"), ("shots/f_%03d.png", "shots", "f_000.png"),
-    ("shots/%d.png", "shots", "0.png"),
-  ])
-  func `a sequence gets its folder at the end`(path: String, folder: String, first: String) throws {
+  @Test(
+    "A sequence gets its folder at the end",
+    arguments: [
+      ("shots/", "shots", "00000.png"), ("shots", "shots", "00000.png"), ("shots/f_%03d.png", "shots", "f_000.png"),
+      ("shots/%d.png", "shots", "0.png"),
+    ])
+  func aSequenceGetsItsFolderAtThe(path: String, folder: String, first: String) throws {
     let scratch = try Scratch()
     if path == "shots" {
       try FileManager.default.createDirectory(atPath: scratch.file("shots"), withIntermediateDirectories: false)
@@ -106,7 +108,8 @@ import VideoIO
     #expect(try PNG.read(scratch.file("\(folder)/\(first)")) == frames[0])
   }
 
-  @Test func `an older sequence is replaced whole, anything else is left alone`() throws {
+  @Test("An older sequence is replaced whole, anything else is left alone")
+  func anOlderSequenceIsReplacedWholeAnything() throws {
     let scratch = try Scratch()
     for count in [9, 4] {
       let sink = try FrameSinks.open(path: scratch.file("shots/"), settings: settings())
@@ -119,7 +122,8 @@ import VideoIO
     #expect(try scratch.names("shots").count == 5)
   }
 
-  @Test func `an abandoned sequence stays under its temporary name, and the next run starts over`() throws {
+  @Test("An abandoned sequence stays under its temporary name, and the next run starts over")
+  func anAbandonedSequenceStaysUnderItsTemporary() throws {
     let scratch = try Scratch()
     let sink = try FrameSinks.open(path: scratch.file("shots/"), settings: settings())
     try sink.write(movingFrames(0..<9))
@@ -131,8 +135,10 @@ import VideoIO
     #expect(try scratch.names("shots") == ["00000.png", "00001.png"])
   }
 
-  @Test(arguments: ["%05d.png", "./%05d.png", "shots/%05d-%d.png", "shots/%s.png", "shots/%%.png", "/", "./", "../"])
-  func `patterns that are none, and folders that are shared, are refused`(path: String) throws {
+  @Test(
+    "Patterns that are none, and folders that are shared, are refused",
+    arguments: ["%05d.png", "./%05d.png", "shots/%05d-%d.png", "shots/%s.png", "shots/%%.png", "/", "./", "../"])
+  func patternsThatAreNoneAndFoldersThat(path: String) throws {
     #expect(throws: VideoIOError.self) { try FrameSinks.open(path: path, settings: settings()) }
   }
 }

@@ -5,7 +5,7 @@ import VideoQuality
 
 /// Clips whose measures are known beforehand.
 @Suite struct FixedPointTests {
-  @Test func `a frozen clip has loop score 24, freeze rate 1 and no motion`() throws {
+  @Test("A frozen clip has loop score 24, freeze rate 1 and no motion") func aFrozenClipHasLoopScore24() throws {
     let still = Clip.texture()
     let measures = Clip.measure(161) { _ in still }
     let loop = measures.loop
@@ -22,7 +22,7 @@ import VideoQuality
     #expect(measures.seams == nil)
   }
 
-  @Test func `a perfect loop is found with its period, and moves`() throws {
+  @Test("A perfect loop is found with its period, and moves") func aPerfectLoopIsFoundWithIts() throws {
     // A way around a circle in 40 frames, almost eight times: samples are 5 frames apart, a round is 8 samples.
     let measures = Clip.measure(316) { i in
       let angle = 2 * Double.pi * Double(i % 40) / 40
@@ -39,7 +39,9 @@ import VideoQuality
     #expect((measures.motion?.directionEntropy ?? 1) < 0.3, "\(String(describing: measures.motion))")
   }
 
-  @Test func `a smooth pan moves everywhere, in one direction, with the pan's speed`() throws {
+  @Test("A smooth pan moves everywhere, in one direction, with the pan's speed") func aSmoothPanMovesEverywhereInOne()
+    throws
+  {
     // 0.125 px a frame to the left: 1 px in half a second, 5 px at a width of 480.
     let measures = Clip.measure(161) { Clip.texture(x: Double($0) * 0.125) }
     let motion = try #require(measures.motion)
@@ -53,7 +55,7 @@ import VideoQuality
     #expect(!measures.loop.cycleDetected, "\(measures.loop)")
   }
 
-  @Test func `random pictures are no loop and move in all directions`() throws {
+  @Test("Random pictures are no loop and move in all directions") func randomPicturesAreNoLoopAndMove() throws {
     let measures = Clip.measure(128) { Clip.noise(seed: UInt64($0)) }
     let loop = measures.loop
     #expect(loop.score > 60 && loop.duplicates == 0, "\(loop)")
@@ -63,7 +65,9 @@ import VideoQuality
     #expect(measures.drift?.brightness.isDrift == false, "\(String(describing: measures.drift))")
   }
 
-  @Test func `a brightness ramp is drift and neither motion, flicker nor seam`() throws {
+  @Test("A brightness ramp is drift and neither motion, flicker nor seam") func aBrightnessRampIsDriftAndNeither()
+    throws
+  {
     let still = Clip.texture(level: 90)
     let measures = Clip.measure(161, borders: ChunkBorders(chunkFrames: 3)) { Clip.shifted(still, by: $0 / 4) }
     let drift = try #require(measures.drift)
@@ -75,14 +79,14 @@ import VideoQuality
     #expect(seams.error.isNear(0, 1e-9), "\(seams)")
   }
 
-  @Test func `brightness that alternates by A flickers by 2 A`() throws {
+  @Test("Brightness that alternates by A flickers by 2 A") func brightnessThatAlternatesByAFlickersBy() throws {
     let still = Clip.texture(contrast: 0.8)
     let measures = Clip.measure(80) { Clip.shifted(still, by: $0 % 2 == 0 ? 6 : -6) }
     let flicker = try #require(measures.flicker)
     #expect(flicker.brightness.isNear(12, 1e-3) && flicker.local.isNear(12, 1e-3), "\(flicker)")
   }
 
-  @Test func `light that flickers in one corner is local`() throws {
+  @Test("Light that flickers in one corner is local") func lightThatFlickersInOneCornerIs() throws {
     let still = Clip.texture(contrast: 0.8)
     let measures = Clip.measure(80) { i in
       var frame = still
@@ -96,7 +100,7 @@ import VideoQuality
     #expect(flicker.local.isNear(8.0 / 64, 1e-3) && flicker.brightness.isNear(8.0 / 64, 1e-3), "\(flicker)")
   }
 
-  @Test func `a seam planted at chunk borders has the size of its step`() throws {
+  @Test("A seam planted at chunk borders has the size of its step") func aSeamPlantedAtChunkBordersHas() throws {
     let still = Clip.texture(contrast: 0.8)
     let borders = ChunkBorders(chunkFrames: 3)
     var level = 0
@@ -115,14 +119,17 @@ import VideoQuality
     #expect((elsewhere?.error ?? 20) < 7, "\(String(describing: elsewhere))")
   }
 
-  @Test func `a decoder that changes more at each latent frame has no seams for that`() throws {
+  @Test("A decoder that changes more at each latent frame has no seams for that") func aDecoderThatChangesMoreAtEach()
+    throws
+  {
     // A pan that jumps at the first frame of each latent frame, and stands still between.
     let measures = Clip.measure(121, borders: ChunkBorders(chunkFrames: 3)) { Clip.texture(x: Double(($0 + 3) / 4)) }
     let seams = try #require(measures.seams)
     #expect(seams.error.isNear(0, 0.2) && seams.ratio.isNear(1, 0.05), "\(seams)")
   }
 
-  @Test func `colour drifts by its distance, and fading detail is contrast and sharpness`() throws {
+  @Test("Colour drifts by its distance, and fading detail is contrast and sharpness")
+  func colourDriftsByItsDistanceAndFading() throws {
     // Bluer by 40 levels: Cb rises by 40 (1 - 0.0722) / 1.8556 = 20, Cr falls by 40 · 0.0722 / 1.5748 = 1.83.
     let still = Clip.texture(level: 110, contrast: 0.9)
     let bluer = Clip.measure(81) { i in

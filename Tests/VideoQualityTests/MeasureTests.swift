@@ -5,8 +5,10 @@ import VideoQuality
 
 /// Each formula by itself.
 @Suite struct MeasureTests {
-  @Test(arguments: [(0.3, 0.0), (1.5, -1.0), (-4.25, 2.5), (9.0, 6.0)])
-  func `the flow of a displaced texture is the displacement`(x: Double, y: Double) throws {
+  @Test(
+    "The flow of a displaced texture is the displacement",
+    arguments: [(0.3, 0.0), (1.5, -1.0), (-4.25, 2.5), (9.0, 6.0)])
+  func theFlowOfADisplacedTextureIs(x: Double, y: Double) throws {
     let flow = OpticalFlow(
       from: GreyPicture(Clip.texture(contrast: 0.9)), to: GreyPicture(Clip.texture(x: -x, y: -y, contrast: 0.9)))
     // Lengths are those of a picture 480 wide; pixels that leave the picture are guessed.
@@ -22,7 +24,7 @@ import VideoQuality
     #expect(errors[errors.count * 9 / 10] < 0.3, "90% error \(errors[errors.count * 9 / 10]) px of (\(x), \(y))")
   }
 
-  @Test func `a flat picture has no flow, and pictures of one pixel or line are fine`() {
+  @Test("A flat picture has no flow, and pictures of one pixel or line are fine") func aFlatPictureHasNoFlowAnd() {
     let flat = GreyPicture(width: 50, height: 40, values: [Float](repeating: 77, count: 2000))
     #expect(OpticalFlow(from: flat, to: flat).meanMagnitude == 0)
     for (width, height) in [(1, 1), (1, 30), (30, 1), (2, 2)] {
@@ -32,7 +34,8 @@ import VideoQuality
     }
   }
 
-  @Test func `two directions in equal parts have an entropy of a quarter, all of them one`() throws {
+  @Test("Two directions in equal parts have an entropy of a quarter, all of them one")
+  func twoDirectionsInEqualPartsHaveAn() throws {
     func flow(_ vectors: (Int) -> (Float, Float)) -> OpticalFlow {
       let both = (0..<640).map(vectors)
       return OpticalFlow(width: 32, height: 20, right: both.map(\.0), down: both.map(\.1))
@@ -54,7 +57,7 @@ import VideoQuality
     #expect(DynamicDegree.of(quarter) == 0.25, "\(DynamicDegree.of(quarter))")
   }
 
-  @Test func `the parts of the loop score follow their formulas`() throws {
+  @Test("The parts of the loop score follow their formulas") func thePartsOfTheLoopScoreFollow() throws {
     // Features on a circle with period 10: M depends on the distance alone.
     let features = (0..<64).map { i in
       let angle = 2 * Double.pi * Double(i) / 10
@@ -76,7 +79,7 @@ import VideoQuality
     #expect(loop.longestStreak == 64 - (loop.period ?? 0), "\(loop)")
   }
 
-  @Test func `alike pictures are guarded, and few are not judged`() {
+  @Test("Alike pictures are guarded, and few are not judged") func alikePicturesAreGuardedAndFewAre() {
     // All pairs have a cosine of 0.96 or a little more: static, though nothing equals anything.
     let features = (0..<64).map { i in
       var vector = [Float](repeating: 0, count: 65)
@@ -92,13 +95,13 @@ import VideoQuality
     #expect(LoopScore(features: Array(features.prefix(10)), activity: [1]).cycle != nil)
   }
 
-  @Test func `freezes are counted with their longest row`() {
+  @Test("Freezes are counted with their longest row") func freezesAreCountedWithTheirLongestRow() {
     let freeze = FreezeRate(magnitudes: [0, 0.05, 3, 0.09, 0.1, 0, 0, 0, 2, 1])
     #expect(freeze == FreezeRate(magnitudes: [0, 0, 1, 0, 1, 0, 0, 0, 1, 1]), "\(freeze)")
     #expect(freeze.rate == 0.6 && freeze.longest == 0.3 && freeze.pairs == 10, "\(freeze)")
   }
 
-  @Test func `a trend is the line's rise and knows its error`() {
+  @Test("A trend is the line's rise and knows its error") func aTrendIsTheLinesRiseAnd() {
     let line = Trend((0..<64).map { 3 + 2 * Double($0) / 63 })
     #expect(line.change.isNear(2, 1e-9) && line.mean.isNear(4, 1e-9) && line.isDrift, "\(line)")
     let wave = Trend((0..<64).map { Double($0 % 2) })
@@ -106,7 +109,7 @@ import VideoQuality
     #expect(!Trend([1, 2]).isDrift && Trend([1, 2]).change == 1)
   }
 
-  @Test func `samples are of a fixed number, the first and the last frame among them`() {
+  @Test("Samples are of a fixed number, the first and the last frame among them") func samplesAreOfAFixedNumberThe() {
     for count in [64, 65, 81, 321, 9600, 576_000] {
       let plan = SamplePlan(count: count, frameRate: 16)
       #expect(plan.frames.count == 64 && plan.frames.first == 0 && plan.frames.last == count - 1, "\(count)")
@@ -120,7 +123,7 @@ import VideoQuality
     #expect(SamplePlan(count: 50, frameRate: 1).quarter == 1)
   }
 
-  @Test func `chunk borders follow from latent frames`() {
+  @Test("Chunk borders follow from latent frames") func chunkBordersFollowFromLatentFrames() {
     #expect(ChunkBorders(chunkFrames: 3).frames(below: 40) == [9, 21, 33])
     #expect(ChunkBorders(chunkFrames: 1).frames(below: 10) == [1, 5, 9])
     #expect(ChunkBorders(latentFrames: [3, 3, 3, 2]) == ChunkBorders(chunkFrames: 3))
@@ -132,7 +135,7 @@ import VideoQuality
     #expect(ChunkBorders(latentFrames: [7]).frames(below: 100).isEmpty)
   }
 
-  @Test func `latent features know the layout and nothing of scale`() {
+  @Test("Latent features know the layout and nothing of scale") func latentFeaturesKnowTheLayoutAndNothing() {
     let (channels, height, width) = (2, 8, 8)
     let values = (0..<channels * height * width).map { Float(($0 * 37) % 11) }
     let feature = LatentFeature.of(values, channels: channels, height: height, width: width)
@@ -144,7 +147,7 @@ import VideoQuality
     #expect(flat.last == 1 && flat.allSatisfy(\.isFinite), "\(flat)")
   }
 
-  @Test func `a large frame is measured at 480, a small one as it is`() {
+  @Test("A large frame is measured at 480, a small one as it is") func aLargeFrameIsMeasuredAt480() {
     let large = GreyPicture(RGBFrame(width: 960, height: 540, red: 10, green: 200, blue: 30))
     #expect(large.width == 480 && large.height == 270, "\(large.width)x\(large.height)")
     let luma: Float = 0.2126 * 10 + 0.7152 * 200 + 0.0722 * 30

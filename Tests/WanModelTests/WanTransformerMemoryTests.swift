@@ -9,8 +9,10 @@ import WanModel
     try fixture.configuration { try TransformerConfiguration(path: $0) }
   }
 
-  @Test(arguments: ["step", "mixed"])
-  func `noisy passes leave no trace, and a window that holds everything equals the dense memory`(times: String) throws {
+  @Test(
+    "Noisy passes leave no trace, and a window that holds everything equals the dense memory",
+    arguments: ["step", "mixed"])
+  func noisyPassesLeaveNoTraceAndA(times: String) throws {
     let weights = try Fixture("transformer-head128")
     let fixture = try Fixture("transformer-head128-causal")
     let backend = CPUBackend(threads: 2)
@@ -42,7 +44,8 @@ import WanModel
     }
   }
 
-  @Test func `a prompt that fills the context has no padding row and still agrees with its padded self`() throws {
+  @Test("A prompt that fills the context has no padding row and still agrees with its padded self")
+  func aPromptThatFillsTheContextHas() throws {
     let fixture = try Fixture("transformer-small")
     let backend = CPUBackend(threads: 1)
     let transformer = try WanTransformer(Self.configuration(fixture), weights: fixture.weights(), on: backend)
@@ -65,7 +68,7 @@ import WanModel
     expectParity(results[0], results[1], "one weighted row for all padding", on: .cpu)
   }
 
-  @Test func `the published sizes have the published parameter counts`() {
+  @Test("The published sizes have the published parameter counts") func thePublishedSizesHaveThePublishedParameter() {
     #expect(TransformerConfiguration.wan1B.parameters == 1_418_996_800)
     #expect(TransformerConfiguration.wan14B.parameters == 14_288_491_584)
   }
