@@ -155,7 +155,8 @@ public struct RecipeChoice: Sendable, Equatable {
       throw UsageError("--local-window belongs to --memory persistent, not to \(kind)")
     }
     if let sink = request.sink, !(0...1 << 24).contains(sink) {
-      throw UsageError(sink < 0 ? "--sink \(sink) must not be negative" : "--sink \(sink) is more than \(1 << 24) frames")
+      throw UsageError(
+        sink < 0 ? "--sink \(sink) must not be negative" : "--sink \(sink) is more than \(1 << 24) frames")
     }
     switch kind {
     case "all": return .all
