@@ -249,7 +249,7 @@ extension CPUBackend {
       precondition(table.shape == [heads, n + m - 1], "a bias \(table.shape) for \(heads) heads, \(n) by \(m)")
       biasNumbers = floats(table)
     }
-    withExtendedLifetime((queries, keys, values, bias)) {
+    withExtendedLifetime((queries, keys, values, bias, keyPages, valuePages)) {
       parallel(heads * pages, grain: 1) { range in
         for item in range {
           let (head, page) = (item / pages, item % pages)
