@@ -75,7 +75,7 @@ public struct OperationBench: Encodable, Sendable {
       _ = backend.linear(hidden, down, activation: .none)
     }
 
-    let transformer = try settings.model.loadTransformer(on: backend)
+    let transformer = try settings.model.loadTransformer(recipe: settings.rollout.recipe.name, on: backend)
     let text = transformer.context(text: numbers([24, c.textWidth]))
     let layout = transformer.layout(geometry: geometry, frames: frames)
     let memory = try KVMemory(

@@ -63,10 +63,13 @@ struct RunRecord: Encodable {
       positions: rollout.recipe.positions.rawValue, tile: geometryTile, precision: request.precision.rawValue,
       threads: threads, crf: request.crf, preset: request.preset)
     model = settings.model.path
-    let parts = [
+    var parts = [
       ("transformer", settings.model.transformerPath), ("text_encoder", settings.model.textEncoderPath),
       (settings.model.settings.autoencoder, settings.model.autoencoderPath),
     ]
+    if let addition = settings.model.additionPath(recipe: settings.rollout.recipe.name) {
+      parts.append(("lora", addition))
+    }
     weights = try parts.map { part, path in
       Weights(part: part, path: path, fingerprint: try TensorArchive(path: path).fingerprint)
     }

@@ -65,7 +65,9 @@ public struct VideoRun: Sendable {
     }
     backend.releaseUnusedMemory()
     let decoder = try model.loadDecoder(on: backend)
-    let transformer = try model.loadTransformer(on: backend)
+    let recipe = settings.rollout.recipe.name
+    if let file = model.additionPath(recipe: recipe) { report(.note("weights of the recipe merged: \(file)")) }
+    let transformer = try model.loadTransformer(recipe: recipe, on: backend)
     let text = transformer.context(text: rows)
     let negative = negativeRows.map { transformer.context(text: $0) }
     var record = try RunRecord(

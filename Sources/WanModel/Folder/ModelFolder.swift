@@ -117,8 +117,20 @@ public struct ModelFolder: Sendable {
       configuration, weights: try TensorArchive(path: textEncoderPath), on: backend, keepsWeights: false)
   }
 
-  public func loadTransformer(on backend: any Backend) throws -> WanTransformer {
-    try WanTransformer(transformer, weights: try TensorArchive(path: transformerPath), on: backend)
+  /// The file of a recipe's own weights, `lora/<recipe>.safetensors`; nil if the folder has none.
+  public func additionPath(recipe: String) -> String? {
+    let file = path + "/lora/\(recipe).safetensors"
+    return FileManager.default.fileExists(atPath: file) ? file : nil
+  }
+
+  /// The transformer, with a recipe's own weights merged in if the folder has any.
+  public func loadTransformer(recipe: String? = nil, on backend: any Backend) throws -> WanTransformer {
+    let archive = try TensorArchive(path: transformerPath)
+    guard let addition = recipe.flatMap({ additionPath(recipe: $0) }) else {
+      return try WanTransformer(transformer, weights: archive, on: backend)
+    }
+    let merged = try LowRankWeights(archive, adding: TensorArchive(path: addition))
+    return try WanTransformer(transformer, weights: merged, on: backend)
   }
 
   /// The decoder of the folder's autoencoder, at the start of a stream.
