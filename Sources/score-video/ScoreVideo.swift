@@ -104,7 +104,7 @@ import VideoQuality
   /// Ends the program with one line on standard error.
   private static func fail(_ message: String, status: Int32) -> Never {
     let line = message.split(whereSeparator: \.isNewline).joined(separator: " ")
-    FileHandle.standardError.write(Data("score-video: \(line)\n".utf8))
+    _ = try? DirectOutput.standardError.write("score-video: \(line)\n")
     Foundation.exit(status)
   }
 }
