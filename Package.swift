@@ -1,5 +1,14 @@
 // swift-tools-version: 6.1
+import Foundation
 import PackageDescription
+
+// oneDNN makes bf16 and int8 possible and is optional: looked for when the package is read. LONGTAKE_ONEDNN=off builds
+// without it even where it is installed.
+let hasOneDNN =
+  Context.environment["LONGTAKE_ONEDNN"] != "off"
+  && ["/usr/include", "/usr/local/include"].contains { folder in
+    FileManager.default.fileExists(atPath: folder + "/oneapi/dnnl/dnnl.h")
+  }
 
 // The modules stand in the order of docs/architecture.md: each imports only what stands above it.
 let package = Package(
@@ -20,9 +29,14 @@ let package = Package(
     .systemLibrary(
       name: "CLibAV", pkgConfig: "libavformat",
       providers: [.apt(["libavcodec-dev", "libavformat-dev", "libswscale-dev", "libavutil-dev"])]),
+    // A target in C, not a system library: one file hides what differs between oneDNN 2.x and 3.x.
+    .target(
+      name: "COneDNN",
+      cSettings: [.define("_GNU_SOURCE"), .define("LT_HAVE_ONEDNN", to: hasOneDNN ? "1" : "0")],
+      linkerSettings: hasOneDNN ? [.linkedLibrary("dnnl")] : []),
     .target(name: "CKernels", cSettings: [.define("_GNU_SOURCE")]),
     .target(name: "Tensors"),
-    .target(name: "Compute", dependencies: ["CBLAS", "CKernels", "Tensors"]),
+    .target(name: "Compute", dependencies: ["CBLAS", "CKernels", "COneDNN", "Tensors"]),
     .target(name: "SparseAttention", dependencies: ["Compute", "Tensors"]),
     .target(name: "WanModel", dependencies: ["SparseAttention", "Compute", "Tensors"]),
     .target(name: "Rollout", dependencies: ["WanModel", "SparseAttention", "Compute", "Tensors"]),

@@ -23,8 +23,9 @@ public protocol Backend: AnyObject, Sendable {
   func upload(indices: [Int32], shape: [Int]) -> DeviceIndices
   /// Copies indices to the host: for inspection, never to decide what to launch.
   func download(_ indices: DeviceIndices) -> [Int32]
-  /// Takes over a linear layer: `weight` `[outputs, inputs]`, `bias` `[outputs]`.
-  func prepareLinear(weight: Tensor, bias: Tensor?) -> LinearWeight
+  /// Takes over a linear layer: `weight` `[outputs, inputs]`, `bias` `[outputs]`. How exactly it will multiply follows
+  /// from the backend's precision and the layer's role.
+  func prepareLinear(weight: Tensor, bias: Tensor?, role: LinearRole) -> LinearWeight
   /// Takes over a convolution: `weight` `[out, in, kt, kh, kw]`, or `[out, in, kh, kw]` for one frame at a time.
   func prepareConvolution(weight: Tensor, bias: Tensor?) -> ConvolutionWeight
   /// Gives back memory that is only kept for reuse, as after a module that will not run again.
@@ -99,10 +100,11 @@ public protocol Backend: AnyObject, Sendable {
 
   /// Cross-correlation in space and time. x `[frames, height, width, in]` is preceded by `history`
   /// `[h, height, width, in]` (causal convolutions; nil for none) and nothing is padded in time:
-  /// `(h + frames - kt) / stride.frames + 1` frames come out. Space is zero-padded by `padding`.
+  /// `(h + frames - kt) / stride.frames + 1` frames come out. Space is zero-padded by `padding`. With a `residual` of the
+  /// output's shape the result is `activation(residual + convolution)`.
   func convolve(
     _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
-    padding: SpatialPadding, activation: Activation
+    padding: SpatialPadding, addedTo residual: DeviceTensor?, activation: Activation
   ) -> DeviceTensor
   /// `x / max(|x|_2, 1e-12) * sqrt(C) * gamma` over the channels of each position, then SiLU if asked; gamma `[C]`.
   func channelNorm(_ x: DeviceTensor, gamma: DeviceTensor, silu: Bool) -> DeviceTensor
@@ -141,6 +143,21 @@ public protocol Backend: AnyObject, Sendable {
   func clamp(_ x: DeviceTensor, to range: ClosedRange<Float>) -> DeviceTensor
   /// Whether no element is NaN or infinite: the one question that reads a value back.
   func allFinite(_ x: DeviceTensor) -> Bool
+}
+
+extension Backend {
+  /// A linear layer inside a block.
+  public func prepareLinear(weight: Tensor, bias: Tensor?) -> LinearWeight {
+    prepareLinear(weight: weight, bias: bias, role: .block)
+  }
+  /// A convolution with nothing added.
+  public func convolve(
+    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
+    padding: SpatialPadding, activation: Activation
+  ) -> DeviceTensor {
+    convolve(
+      x, after: history, weight, stride: stride, padding: padding, addedTo: nil, activation: activation)
+  }
 }
 
 /// A pointwise function.

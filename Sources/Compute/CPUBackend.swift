@@ -2,20 +2,26 @@ import CBLAS
 import CKernels
 import Tensors
 
-/// The fast float32 backend for processors: OpenBLAS for matrix products, `CKernels` for the rest.
+/// The fast backend for processors: OpenBLAS (float32) or oneDNN (bf16, int8) for matrix products, `CKernels` for the
+/// rest.
 ///
-/// Every operation is cut into parts by its shapes alone, and OpenBLAS runs single-threaded inside a part, so the same
-/// arguments give the same bytes on any number of threads.
+/// Every operation is cut into parts by its shapes alone, and the libraries run single-threaded inside a part, so the
+/// same arguments give the same bytes on any number of threads.
 public final class CPUBackend: Backend {
   let workers: WorkerPool
   let memory = HostAllocator()
+  public let precision: Precision
   public let name: String
 
-  /// A backend on `threads` threads.
-  public init(threads: Int) {
+  /// A backend on `threads` threads; `precision` must be one that ``Precision/isSupported`` says yes to.
+  public init(threads: Int, precision: Precision = .f32) {
+    precondition(precision.isSupported, "\(precision.rawValue) needs oneDNN and AVX-512 BF16")
     openblas_set_num_threads(1)
     workers = WorkerPool(threads: threads)
-    name = "cpu f32 (\(CPUBackend.simdLevel)), \(threads) thread\(threads == 1 ? "" : "s")"
+    self.precision = precision
+    let library = precision == .f32 ? nil : Precision.library
+    let parts = [CPUBackend.simdLevel, library].compactMap { $0 }.joined(separator: ", ")
+    name = "cpu \(precision.rawValue) (\(parts)), \(threads) thread\(threads == 1 ? "" : "s")"
   }
 
   /// The instruction set that the kernels use on this processor: `avx512`, `avx2` or `baseline`.
@@ -23,12 +29,13 @@ public final class CPUBackend: Backend {
 
   // MARK: Storage
 
-  func make(_ shape: [Int]) -> DeviceTensor {
-    DeviceTensor(shape: shape, storage: memory.allocate(shape.reduce(1, *) * 4))
+  func make(_ shape: [Int], _ form: HostStorage.Form = .f32) -> DeviceTensor {
+    let bytes = shape.reduce(1, *) * form.elementBytes
+    return DeviceTensor(shape: shape, storage: memory.allocate(bytes, form: form))
   }
 
   /// The numbers of a tensor. Valid while the tensor's handle lives; callers keep it through the operation.
-  func floats(_ x: DeviceTensor) -> UnsafeMutablePointer<Float> { host(x.storage).floats }
+  func floats(_ x: DeviceTensor) -> UnsafeMutablePointer<Float> { widened(x).floats }
   func integers(_ x: DeviceIndices) -> UnsafeMutablePointer<Int32> { host(x.storage).integers }
 
   func host(_ storage: any DeviceStorage) -> HostStorage {
@@ -88,16 +95,18 @@ public final class CPUBackend: Backend {
     return layer
   }
 
-  public func prepareLinear(weight: Tensor, bias: Tensor?) -> LinearWeight {
+  public func prepareLinear(weight: Tensor, bias: Tensor?, role: LinearRole) -> LinearWeight {
     precondition(weight.shape.count == 2, "a linear weight is [outputs, inputs], not \(weight.shape)")
     precondition(
       bias.map { $0.shape == [weight.shape[0]] } ?? true, "bias \(bias?.shape ?? []) of weight \(weight.shape)")
+    if precision != .f32 { return packLinear(weight: weight, bias: bias, role: role) }
     let layer = Layer(weight: host(upload(weight).storage), bias: bias.map { host(upload($0).storage) })
     return LinearWeight(inputs: weight.shape[1], outputs: weight.shape[0], storage: layer)
   }
 
   public func prepareConvolution(weight: Tensor, bias: Tensor?) -> ConvolutionWeight {
     let (shape, kernel) = ConvolutionShape.kernel(of: weight)
+    if precision != .f32 { return packConvolution(weight: weight, shape: shape, bias: bias) }
     let (out, inputs, taps) = (shape[0], shape[1], kernel.frames * kernel.rows * kernel.columns)
     // [out, in, taps] -> [out, taps, in], so that a column of im2col is a run of neighbouring channels.
     let packed = memory.allocate(weight.count * 4)

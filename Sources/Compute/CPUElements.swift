@@ -6,9 +6,13 @@ extension CPUBackend {
 
   public func slice(_ x: DeviceTensor, _ range: Range<Int>) -> DeviceTensor {
     precondition(range.lowerBound >= 0 && range.upperBound <= x.shape[0], "part \(range) of \(x.shape)")
-    let row = x.count / max(1, x.shape[0])
-    let out = make([range.count] + x.shape.dropFirst())
-    withExtendedLifetime(x) { floats(out).update(from: floats(x) + range.lowerBound * row, count: range.count * row) }
+    let source = host(x.storage)
+    let row = x.count / max(1, x.shape[0]) * source.form.elementBytes
+    let out = make([range.count] + x.shape.dropFirst(), source.form)
+    withExtendedLifetime(x) {
+      host(out.storage).address.copyMemory(
+        from: source.address + range.lowerBound * row, byteCount: range.count * row)
+    }
     return out
   }
 
@@ -16,11 +20,15 @@ extension CPUBackend {
     guard let first = parts.first else { preconditionFailure("nothing to concatenate") }
     if parts.count == 1 { return first }
     precondition(parts.allSatisfy { $0.shape.dropFirst() == first.shape.dropFirst() }, "\(parts.map(\.shape))")
-    let out = make([parts.reduce(0) { $0 + $1.shape[0] }] + first.shape.dropFirst())
-    var cursor = floats(out)
+    // Of one form, or float32 if they differ.
+    let form = parts.allSatisfy { host($0.storage).form == .bf16 } ? HostStorage.Form.bf16 : .f32
+    let out = make([parts.reduce(0) { $0 + $1.shape[0] }] + first.shape.dropFirst(), form)
+    var cursor = host(out.storage).address
     for part in parts {
-      withExtendedLifetime(part) { cursor.update(from: floats(part), count: part.count) }
-      cursor += part.count
+      let source = form == .bf16 ? host(part.storage) : widened(part)
+      let bytes = part.count * form.elementBytes
+      withExtendedLifetime(part) { cursor.copyMemory(from: source.address, byteCount: bytes) }
+      cursor += bytes
     }
     return out
   }

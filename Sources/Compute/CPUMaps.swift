@@ -13,11 +13,26 @@ extension CPUBackend {
 
   public func convolve(
     _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
-    padding: SpatialPadding, activation: Activation
+    padding: SpatialPadding, addedTo residual: DeviceTensor?, activation: Activation
   ) -> DeviceTensor {
     let shape = ConvolutionShape.output(x.shape, history: history?.shape, weight, stride, padding)
+    precondition(residual.map { $0.shape == shape } ?? true, "residual \(residual?.shape ?? []) of a map \(shape)")
+    if let packed = weight.storage as? PackedLayer {
+      let out = make(shape, activation == .none ? .f32 : .bf16)
+      var finish = Finish(width: weight.outputs, activation: activation, out: host(out.storage))
+      finish.bias = packed.bias.map { UnsafePointer($0.floats) }
+      finish.residual = residual.map { host($0.storage) }
+      withExtendedLifetime((x, history, weight, residual)) {
+        convolve(
+          x, after: history, weight, packed, stride: stride, padding: padding, shape: shape, finish: finish)
+      }
+      return out
+    }
     let out = make(shape)
     let layer = layer(weight.storage)
+    var finish = Finish(width: weight.outputs, activation: activation, out: host(out.storage))
+    finish.bias = layer.bias.map { UnsafePointer($0.floats) }
+    finish.residual = residual.map { widened($0) }
     let (height, width, channels) = (x.shape[1], x.shape[2], x.shape[3])
     let kernel = weight.kernel
     let columns = kernel.frames * kernel.rows * kernel.columns * channels
@@ -30,7 +45,7 @@ extension CPUBackend {
     let bands = (outHeight + band - 1) / band
     let pointwise =
       kernel.frames == 1 && kernel.rows == 1 && kernel.columns == 1 && stride == .one && padding == .all(0)
-    withExtendedLifetime((x, history, weight)) {
+    withExtendedLifetime((x, history, weight, residual)) {
       workers.run(parts: shape[0] * bands) { part in
         let (frame, top) = (part / bands, part % bands * band)
         let rows = min(band, outHeight - top)
@@ -77,9 +92,9 @@ extension CPUBackend {
           }
           product(patches.floats)
         }
-        for position in 0..<positions {
-          lt_bias_activate_f32(target + position * outputs, layer.bias?.floats, Int64(outputs), activation.code)
-        }
+        finish.apply(
+          target, stride: outputs, row: (frame * outHeight + top) * outWidth, rows: positions, column: 0,
+          columns: outputs)
       }
     }
     return out
@@ -101,30 +116,33 @@ extension CPUBackend {
   }
 
   public func upsampleTwice(_ x: DeviceTensor) -> DeviceTensor {
-    let (frames, height, width, channels) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3])
-    let out = make([frames, 2 * height, 2 * width, channels])
-    let (source, result) = (floats(x), floats(out))
+    let (frames, height, width) = (x.shape[0], x.shape[1], x.shape[2])
+    let source = host(x.storage)
+    let bytes = x.shape[3] * source.form.elementBytes
+    let out = make([frames, 2 * height, 2 * width, x.shape[3]], source.form)
+    let result = host(out.storage).address
     withExtendedLifetime(x) {
       parallel(frames * height, grain: 8) { range in
         for row in range {
-          let target = result + row * 4 * width * channels
+          let target = result + row * 4 * width * bytes
           for c in 0..<2 * width {
-            (target + c * channels).update(from: source + (row * width + c / 2) * channels, count: channels)
+            (target + c * bytes).copyMemory(from: source.address + (row * width + c / 2) * bytes, byteCount: bytes)
           }
-          (target + 2 * width * channels).update(from: target, count: 2 * width * channels)
+          (target + 2 * width * bytes).copyMemory(from: target, byteCount: 2 * width * bytes)
         }
       }
     }
     return out
   }
 
-  /// Copies `run` numbers for each (frame, position) between the two layouts of time and channels.
+  /// Copies a run for each (frame, position) between the two layouts of time and channels.
   private func exchange(_ x: DeviceTensor, shape: [Int], n: Int, toFrames: Bool) -> DeviceTensor {
-    let out = make(shape)
+    let source = host(x.storage)
+    let out = make(shape, source.form)
     let positions = x.shape[1] * x.shape[2]
     let groups = toFrames ? x.shape[0] : shape[0]
-    let run = toFrames ? shape[3] : x.shape[3]
-    let (source, result) = (floats(x), floats(out))
+    let run = (toFrames ? shape[3] : x.shape[3]) * source.form.elementBytes
+    let result = host(out.storage).address
     withExtendedLifetime(x) {
       parallel(groups * n * positions, grain: 4096) { range in
         for item in range {
@@ -132,9 +150,9 @@ extension CPUBackend {
           let spread = item * run
           let packed = ((frame / n * positions + position) * n + frame % n) * run
           if toFrames {
-            (result + spread).update(from: source + packed, count: run)
+            (result + spread).copyMemory(from: source.address + packed, byteCount: run)
           } else {
-            (result + packed).update(from: source + spread, count: run)
+            (result + packed).copyMemory(from: source.address + spread, byteCount: run)
           }
         }
       }

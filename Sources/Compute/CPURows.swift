@@ -7,11 +7,10 @@ extension CPUBackend {
   private static let panelRows = 128
   private static let panelColumns = 512
 
-  /// `out = x W^T` in panels, each followed by `finish(first row, rows, first column, columns)` while it is in cache.
-  private func product(
-    _ x: UnsafePointer<Float>, rows: Int, inputs: Int, _ weight: UnsafePointer<Float>, outputs: Int,
-    into out: UnsafeMutablePointer<Float>, finish: (_ row: Int, _ column: Int, _ columns: Int) -> Void
-  ) {
+  /// `x W^T` in float32, in panels, each written to the output and finished while it is in cache.
+  private func product(_ x: DeviceTensor, _ layer: Layer, inputs: Int, finish: Finish) {
+    let (rows, outputs) = (x.count / inputs, finish.width)
+    let (source, weight, out) = (floats(x), layer.weight.floats, finish.out.floats)
     let down = (rows + CPUBackend.panelRows - 1) / CPUBackend.panelRows
     let across = (outputs + CPUBackend.panelColumns - 1) / CPUBackend.panelColumns
     workers.run(parts: down * across) { part in
@@ -19,10 +18,11 @@ extension CPUBackend {
       let column = part % across * CPUBackend.panelColumns
       let height = min(CPUBackend.panelRows, rows - row)
       let width = min(CPUBackend.panelColumns, outputs - column)
+      let target = out + row * outputs + column
       CPUBackend.multiply(
-        x + row * inputs, stride: inputs, rows: height, inputs: inputs, weight + column * inputs, outputs: width,
-        into: out + row * outputs + column, outputStride: outputs)
-      for r in row..<row + height { finish(r, column, width) }
+        source + row * inputs, stride: inputs, rows: height, inputs: inputs, weight + column * inputs, outputs: width,
+        into: target, outputStride: outputs)
+      finish.apply(target, stride: outputs, row: row, rows: height, column: column, columns: width)
     }
   }
 
@@ -37,18 +37,10 @@ extension CPUBackend {
   }
 
   public func linear(_ x: DeviceTensor, _ weight: LinearWeight, activation: Activation) -> DeviceTensor {
-    let rows = x.count / weight.inputs
-    precondition(x.shape.last == weight.inputs, "rows \(x.shape) for a layer of \(weight.inputs) inputs")
-    let out = make(x.shape.dropLast() + [weight.outputs])
-    let layer = layer(weight.storage)
-    let (result, bias, kind) = (floats(out), layer.bias?.floats, activation.code)
-    withExtendedLifetime((x, weight)) {
-      product(floats(x), rows: rows, inputs: weight.inputs, layer.weight.floats, outputs: weight.outputs, into: result)
-      {
-        row, column, columns in
-        lt_bias_activate_f32(result + row * weight.outputs + column, bias.map { $0 + column }, Int64(columns), kind)
-      }
-    }
+    // What follows an activation is a linear layer again, which would round it anyway.
+    let form: HostStorage.Form = activation != .none && weight.storage is PackedLayer ? .bf16 : .f32
+    let out = make(x.shape.dropLast() + [weight.outputs], form)
+    affine(x, weight, Finish(width: weight.outputs, activation: activation, out: host(out.storage)))
     return out
   }
 
@@ -56,22 +48,34 @@ extension CPUBackend {
     _ x: DeviceTensor, _ weight: LinearWeight, addedTo residual: DeviceTensor, gate: ModulationRow?
   ) -> DeviceTensor {
     let rows = x.count / weight.inputs
-    precondition(x.shape.last == weight.inputs, "rows \(x.shape) for a layer of \(weight.inputs) inputs")
     precondition(residual.count == rows * weight.outputs, "residual \(residual.shape) of \(rows) x \(weight.outputs)")
     let out = make(residual.shape)
-    let layer = layer(weight.storage)
-    let (result, bias, base) = (floats(out), layer.bias?.floats, floats(residual))
-    let gateOf = gate.map { rowPointer($0, width: weight.outputs) }
-    withExtendedLifetime((x, weight, residual, gate)) {
-      product(floats(x), rows: rows, inputs: weight.inputs, layer.weight.floats, outputs: weight.outputs, into: result)
-      {
-        row, column, columns in
-        let start = row * weight.outputs + column
-        lt_bias_gate_add_f32(
-          result + start, bias.map { $0 + column }, gateOf.map { $0(row) + column }, base + start, Int64(columns))
+    var finish = Finish(width: weight.outputs, out: host(out.storage))
+    finish.residual = host(residual.storage)
+    if let gate {
+      let (table, extent) = (floats(gate.table), gate.table.shape)
+      precondition(extent[2] == weight.outputs, "modulation \(extent) of rows of \(weight.outputs)")
+      finish.gate = Finish.Gate(
+        table: table + gate.row * extent[2], groups: integers(gate.groups), stride: extent[1] * extent[2])
+    }
+    withExtendedLifetime((residual, gate)) { affine(x, weight, finish) }
+    return out
+  }
+
+  private func affine(_ x: DeviceTensor, _ weight: LinearWeight, _ finish: Finish) {
+    precondition(x.shape.last == weight.inputs, "rows \(x.shape) for a layer of \(weight.inputs) inputs")
+    var finish = finish
+    withExtendedLifetime((x, weight)) {
+      if let packed = weight.storage as? PackedLayer {
+        finish.bias = packed.bias.map { UnsafePointer($0.floats) }
+        finish.columnScales = packed.scales.map { UnsafePointer($0.floats) }
+        product(x, packed, inputs: weight.inputs, finish: finish)
+      } else {
+        let layer = layer(weight.storage)
+        finish.bias = layer.bias.map { UnsafePointer($0.floats) }
+        product(x, layer, inputs: weight.inputs, finish: finish)
       }
     }
-    return out
   }
 
   /// Where the modulation of row r of x begins.
@@ -134,18 +138,5 @@ extension CPUBackend {
       }
     }
     return out
-  }
-}
-
-extension Activation {
-  /// The number that the C kernels know it by.
-  var code: Int32 {
-    switch self {
-    case .none: Int32(LT_NONE)
-    case .relu: Int32(LT_RELU)
-    case .silu: Int32(LT_SILU)
-    case .geluTanh: Int32(LT_GELU_TANH)
-    case .softClamp3: Int32(LT_SOFT_CLAMP_3)
-    }
   }
 }

@@ -11,20 +11,58 @@ import Synchronization
 /// The unsafe core of the CPU backend: an operation writes a block once, before it hands it out; afterwards it is read
 /// only, so that handles may cross threads. (The page pool is the exception and belongs to one rollout at a time.)
 final class HostStorage: DeviceStorage, @unchecked Sendable {
+  /// How the numbers of a tensor are written.
+  enum Form {
+    case f32
+    case bf16
+    /// Bytes, and a scale for each row in a block of their own.
+    case int8
+
+    var elementBytes: Int {
+      switch self {
+      case .f32: 4
+      case .bf16: 2
+      case .int8: 1
+      }
+    }
+  }
+
   let address: UnsafeMutableRawPointer
   let capacity: Int
+  let form: Form
+  /// The float32 scales of rows in bytes.
+  let scales: HostStorage?
   private let allocator: HostAllocator
+  private let otherForms = Mutex<[Form: HostStorage]>([:])
 
-  init(address: UnsafeMutableRawPointer, capacity: Int, allocator: HostAllocator) {
+  init(
+    address: UnsafeMutableRawPointer, capacity: Int, form: Form, scales: HostStorage? = nil, allocator: HostAllocator
+  ) {
     self.address = address
     self.capacity = capacity
+    self.form = form
+    self.scales = scales
     self.allocator = allocator
+  }
+
+  /// The same numbers in another form, made by the first who asks and kept as long as this block. Made outside the pool's
+  /// parts: `make` may use the pool.
+  func inForm(_ form: Form, make: () -> HostStorage) -> HostStorage {
+    if form == self.form { return self }
+    return otherForms.withLock { forms in
+      if let known = forms[form] { return known }
+      let made = make()
+      forms[form] = made
+      return made
+    }
   }
 
   deinit { allocator.recycle(address, capacity) }
 
   var floats: UnsafeMutablePointer<Float> { address.assumingMemoryBound(to: Float.self) }
   var integers: UnsafeMutablePointer<Int32> { address.assumingMemoryBound(to: Int32.self) }
+  var halves: UnsafeMutablePointer<UInt16> { address.assumingMemoryBound(to: UInt16.self) }
+  var bytes: UnsafeMutablePointer<Int8> { address.assumingMemoryBound(to: Int8.self) }
 }
 
 /// Hands out 64-byte aligned blocks and keeps returned ones for the next request of the same size.
@@ -46,11 +84,11 @@ final class HostAllocator: Sendable {
   }
 
   /// A block of at least `bytes`; contents undefined.
-  func allocate(_ bytes: Int) -> HostStorage {
+  func allocate(_ bytes: Int, form: HostStorage.Form = .f32, scales: HostStorage? = nil) -> HostStorage {
     let size = HostAllocator.sizeClass(bytes)
     let kept = free.withLock { state -> UnsafeMutableRawPointer? in state.blocks[size]?.popLast() }
     let address = kept ?? UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
-    return HostStorage(address: address, capacity: size, allocator: self)
+    return HostStorage(address: address, capacity: size, form: form, scales: scales, allocator: self)
   }
 
   fileprivate func recycle(_ address: UnsafeMutableRawPointer, _ size: Int) {

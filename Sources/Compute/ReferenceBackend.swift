@@ -50,7 +50,7 @@ public final class ReferenceBackend: Backend {
     precondition(shape.reduce(1, *) == indices.count)
     return DeviceIndices(shape: shape, storage: Indices(indices.map(Int.init)))
   }
-  public func prepareLinear(weight: Tensor, bias: Tensor?) -> LinearWeight {
+  public func prepareLinear(weight: Tensor, bias: Tensor?, role: LinearRole) -> LinearWeight {
     LinearWeight(
       inputs: weight.shape[1], outputs: weight.shape[0], storage: Layer(weight.floats(), bias?.floats()))
   }

@@ -17,14 +17,15 @@ extension ReferenceBackend {
 
   public func convolve(
     _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
-    padding: SpatialPadding, activation: Activation
+    padding: SpatialPadding, addedTo residual: DeviceTensor?, activation: Activation
   ) -> DeviceTensor {
     let shape = ConvolutionShape.output(x.shape, history: history?.shape, weight, stride, padding)
     let (height, width, inputs, kernel) = (x.shape[1], x.shape[2], x.shape[3], weight.kernel)
     let input = (history.map { values($0) } ?? []) + values(x)
     let layer = layer(weight.storage)
+    let added = residual.map { values($0) }
     return map(shape) { f, y, x, o in
-      var sum: Float = layer.bias?[o] ?? 0
+      var sum: Float = (layer.bias?[o] ?? 0) + (added?[((f * shape[1] + y) * shape[2] + x) * shape[3] + o] ?? 0)
       for t in 0..<kernel.frames {
         for ky in 0..<kernel.rows {
           for kx in 0..<kernel.columns {

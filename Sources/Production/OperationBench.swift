@@ -37,7 +37,7 @@ public struct OperationBench: Encodable, Sendable {
   /// - Parameter repeats: Runs of each operation; the median counts.
   public init(_ settings: RunSettings, repeats: Int = 7) throws {
     let threads = settings.request.threads ?? Host.physicalCores
-    let backend = CPUBackend(threads: threads)
+    let backend = CPUBackend(threads: threads, precision: settings.precision)
     let c = settings.model.transformer
     let geometry = try settings.rollout.geometry()
     let (frames, d) = (settings.chunkFrames, c.width)

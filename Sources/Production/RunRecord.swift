@@ -60,7 +60,7 @@ struct RunRecord: Encodable {
       mode: settings.mode.rawValue, timesteps: settings.sampler?.timesteps ?? rollout.schedule.timesteps,
       sampler: settings.sampler?.kind.rawValue, guidance: rollout.guidance, negativePrompt: settings.negativePrompt,
       recipe: rollout.recipe.name, memory: rollout.recipe.memory.summary,
-      positions: rollout.recipe.positions.rawValue, tile: geometryTile, precision: request.precision.rawValue,
+      positions: rollout.recipe.positions.rawValue, tile: geometryTile, precision: settings.precision.rawValue,
       threads: threads, crf: request.crf, preset: request.preset)
     model = settings.model.path
     var parts = [

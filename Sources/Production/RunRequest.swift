@@ -1,3 +1,4 @@
+import Compute
 import VideoIO
 
 /// What a user asks for; everything but the prompt has a default.
@@ -61,7 +62,8 @@ public struct RunRequest: Sendable {
   /// Worker threads; nil for the physical cores.
   public var threads: Int?
   public var rng = RandomSource.counter
-  public var precision = Precision.f32
+  /// nil for ``Compute/Precision/standard``: bf16 where the processor has it.
+  public var precision: Precision?
   /// Constant rate factor and preset of x264.
   public var crf = 18.0
   public var preset = "medium"
@@ -113,9 +115,7 @@ public struct RunRequest: Sendable {
   }
 
   /// `--precision`.
-  public enum Precision: String, Sendable, CaseIterable {
-    case f32, bf16, int8
-  }
+  public typealias Precision = Compute.Precision
 }
 
 /// A run that cannot be had as asked: known before any work, exit status 2.

@@ -1,3 +1,4 @@
+import Compute
 import Rollout
 import SparseAttention
 import VideoIO
@@ -14,6 +15,8 @@ public struct RunSettings: Sendable {
   public let frames: Int
   public let frameRate: FrameRate
   public let mode: RunRequest.Mode
+  /// How exact matrix products are.
+  public let precision: Precision
   /// In clip mode one chunk holds the whole clip.
   public let rollout: RolloutSettings
   /// The recipe as it was chosen, in numbers.
@@ -54,8 +57,13 @@ public struct RunSettings: Sendable {
     width = try RunSettings.grid(request.width ?? defaults.width, "width")
     frameRate = try request.frameRate ?? FrameRate(defaults.framesPerSecond)
     frames = try RunSettings.length(request, frameRate: frameRate)
-    guard request.precision == .f32 else {
-      throw UsageError("--precision \(request.precision.rawValue) does not exist yet; f32 does")
+    precision = request.precision ?? .standard
+    guard precision.isSupported else {
+      let reason =
+        Precision.library == nil
+        ? "this build has no oneDNN (Debian: libdnnl-dev; then build again)"
+        : "this processor has no AVX-512 BF16" + (precision == .int8 ? " and VNNI" : "")
+      throw UsageError("--precision \(precision.rawValue) cannot be had: \(reason); f32 can")
     }
     let latentFrames = (frames - 1) / 4 + 1
     decodedFrames = request.chunkFrames ?? defaults.chunkFrames

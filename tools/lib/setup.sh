@@ -27,7 +27,7 @@ need_packages() {
 }
 
 need_libraries() {
-  need_packages pkg-config libopenblas-dev libpng-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
+  need_packages pkg-config libopenblas-dev libdnnl-dev libpng-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
 }
 
 # Builds the programs; quiet unless it fails.

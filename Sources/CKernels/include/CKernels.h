@@ -3,6 +3,7 @@
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
+#include "epilogue.h"
 
 // Which code path the processor gets: "avx512", "avx2" or "baseline".
 const char *lt_simd_level(void);
@@ -38,8 +39,6 @@ void lt_attend_f32(const lt_attend_f32_arguments *a);
 enum { LT_NONE = 0, LT_RELU = 1, LT_SILU = 2, LT_GELU_TANH = 3, LT_SOFT_CLAMP_3 = 4 };
 // x[i] = activation(x[i] + bias[i]); bias may be NULL.
 void lt_bias_activate_f32(float *x, const float *bias, int64_t n, int activation);
-// y[i] = residual[i] + gate[i] * (y[i] + bias[i]); bias and gate may be NULL.
-void lt_bias_gate_add_f32(float *y, const float *bias, const float *gate, const float *residual, int64_t n);
 // out[i] = a x[i] + b y[i]
 void lt_combine_f32(float *out, float a, const float *x, float b, const float *y, int64_t n);
 

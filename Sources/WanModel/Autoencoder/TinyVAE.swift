@@ -83,7 +83,7 @@ struct MemoryBlock: Sendable {
     var y = backend.convolve(
       x, after: past, convolutions[0], stride: .one, padding: .all(1), activation: .relu)
     y = backend.convolve(y, after: nil, convolutions[1], stride: .one, padding: .all(1), activation: .relu)
-    y = backend.convolve(y, after: nil, convolutions[2], stride: .one, padding: .all(1), activation: .none)
-    return backend.activate(backend.add(y, x), .relu)
+    return backend.convolve(
+      y, after: nil, convolutions[2], stride: .one, padding: .all(1), addedTo: x, activation: .relu)
   }
 }

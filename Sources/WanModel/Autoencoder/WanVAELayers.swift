@@ -16,15 +16,19 @@ struct CausalConvolution: Sendable {
       right: weight.kernel.columns / 2)
   }
 
-  /// x `[frames, h, w, in]` → `[frames, h, w, out]`.
-  func forward(_ x: DeviceTensor, _ stream: inout VideoStreamState, _ backend: any Backend) -> DeviceTensor {
+  /// x `[frames, h, w, in]` → `[frames, h, w, out]`, added to `residual` if there is one.
+  func forward(
+    _ x: DeviceTensor, addedTo residual: DeviceTensor? = nil, _ stream: inout VideoStreamState, _ backend: any Backend
+  ) -> DeviceTensor {
     let past = weight.kernel.frames - 1
-    guard past > 0 else {
-      return backend.convolve(x, after: nil, weight, stride: .one, padding: padding, activation: .none)
+    var history: DeviceTensor?
+    if past > 0 {
+      let seen = stream.history[name] ?? backend.zeros([past] + x.shape.dropFirst())
+      stream.history[name] = backend.lastFrames(past, of: seen, then: x)
+      history = seen
     }
-    let history = stream.history[name] ?? backend.zeros([past] + x.shape.dropFirst())
-    stream.history[name] = backend.lastFrames(past, of: history, then: x)
-    return backend.convolve(x, after: history, weight, stride: .one, padding: padding, activation: .none)
+    return backend.convolve(
+      x, after: history, weight, stride: .one, padding: padding, addedTo: residual, activation: .none)
   }
 }
 
@@ -46,8 +50,7 @@ struct ResidualBlock: Sendable {
     var y = backend.channelNorm(x, gamma: norm1, silu: true)
     y = convolution1.forward(y, &stream, backend)
     y = backend.channelNorm(y, gamma: norm2, silu: true)
-    y = convolution2.forward(y, &stream, backend)
-    return backend.add(y, shortcut?.forward(x, &stream, backend) ?? x)
+    return convolution2.forward(y, addedTo: shortcut?.forward(x, &stream, backend) ?? x, &stream, backend)
   }
 }
 

@@ -74,7 +74,8 @@ public struct UMT5Encoder: Sendable {
 
     init(_ i: Int, _ weights: CheckedWeights, _ backend: any Backend) throws {
       func matrix(_ name: String) throws -> LinearWeight {
-        backend.prepareLinear(weight: try weights.tensor("blocks.\(i).\(name).weight"), bias: nil)
+        backend.prepareLinear(
+          weight: try weights.tensor("blocks.\(i).\(name).weight"), bias: nil, role: .sensitive)
       }
       func tensor(_ name: String) throws -> DeviceTensor {
         backend.upload(try weights.tensor("blocks.\(i).\(name).weight"))

@@ -28,11 +28,11 @@ public final class WanTransformer: Sendable {
     let weights = try configuration.weightTable.check(source)
     self.configuration = configuration
     self.backend = backend
-    func linear(_ name: String) throws -> LinearWeight {
+    func linear(_ name: String, _ role: LinearRole = .sensitive) throws -> LinearWeight {
       let weight = try weights.tensor(name + ".weight")
       return backend.prepareLinear(
         weight: weight.reshaped([weight.shape[0], weight.count / weight.shape[0]]),
-        bias: try weights.tensor(name + ".bias"))
+        bias: try weights.tensor(name + ".bias"), role: role)
     }
     func vector(_ name: String) throws -> DeviceTensor { backend.upload(try weights.tensor(name)) }
     patchEmbedding = try linear("patch_embedding")
@@ -45,7 +45,7 @@ public final class WanTransformer: Sendable {
     headScale = backend.slice(rows, 1..<2).reshaped([configuration.width])
     blocks = try (0..<configuration.layers).map { i in
       try WanBlock(
-        layer: i, configuration: configuration, on: backend, linear: { try linear("blocks.\(i).\($0)") },
+        layer: i, configuration: configuration, on: backend, linear: { try linear("blocks.\(i).\($0)", .block) },
         vector: { try vector("blocks.\(i).\($0)") })
     }
   }

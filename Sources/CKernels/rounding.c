@@ -1,0 +1,71 @@
+// Between float32, bfloat16 and bytes.
+#include "simd.h"
+#include "bf16.h"
+
+LT_INLINE void lt_round_bf16_body(uint16_t *out, const float *x, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) lt_store_bf16(out + i, lt_load(x + i));
+  if (i < n) {
+    float tail[16] = {0};
+    uint16_t rounded[16];
+    memcpy(tail, x + i, sizeof(float) * (size_t)(n - i));
+    lt_store_bf16(rounded, lt_load(tail));
+    memcpy(out + i, rounded, sizeof(uint16_t) * (size_t)(n - i));
+  }
+}
+LT_DISPATCH(lt_round_bf16, (uint16_t *out, const float *x, int64_t n), (out, x, n))
+
+LT_INLINE void lt_widen_bf16_body(float *out, const uint16_t *x, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) lt_store(out + i, lt_load_bf16(x + i));
+  for (; i < n; i++) {
+    const uint32_t bits = (uint32_t)x[i] << 16;
+    memcpy(out + i, &bits, sizeof bits);
+  }
+}
+LT_DISPATCH(lt_widen_bf16, (float *out, const uint16_t *x, int64_t n), (out, x, n))
+
+// The first k numbers, at most sixteen, and zeros behind them.
+LT_INLINE lt_v16 part_f32(const float *x, int k) {
+  if (k >= 16) return lt_load(x);
+  float tail[16] = {0};
+  memcpy(tail, x, sizeof(float) * (size_t)k);
+  return lt_load(tail);
+}
+
+LT_INLINE lt_v16 part_bf16(const uint16_t *x, int k) {
+  if (k >= 16) return lt_load_bf16(x);
+  uint16_t tail[16] = {0};
+  memcpy(tail, x, sizeof(uint16_t) * (size_t)k);
+  return lt_load_bf16(tail);
+}
+
+typedef int8_t lt_b16 __attribute__((vector_size(16), aligned(1), may_alias));
+
+#define QUANTISE(part)                                                                                     \
+  lt_v16 most = lt_splat(0), wrong = lt_splat(0);                                                          \
+  for (int i = 0; i < n; i += 16) {                                                                        \
+    const lt_v16 v = part(x + i, n - i);                                                                   \
+    most = lt_max(lt_select(v < 0.0f, -v, v), most);                                                       \
+    wrong += v - v;                                                                                        \
+  }                                                                                                        \
+  const float largest = lt_largest(most), nan = lt_sum(wrong);                                             \
+  if (!(nan == 0.0f) || !(largest > 0.0f)) {                                                               \
+    memset(out, 0, (size_t)n);                                                                             \
+    *scale = nan;                                                                                          \
+    return;                                                                                                \
+  }                                                                                                        \
+  const float factor = 127.0f / largest;                                                                   \
+  const lt_v16 magic = lt_splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */             \
+  for (int i = 0; i < n; i += 16) {                                                                        \
+    const lt_i16 whole = (lt_i16)(part(x + i, n - i) * factor + magic) - 0x4B400000;                       \
+    const lt_b16 bytes = __builtin_convertvector(whole, lt_b16);                                           \
+    memcpy(out + i, &bytes, (size_t)(n - i < 16 ? n - i : 16));                                            \
+  }                                                                                                        \
+  *scale = largest / 127.0f;
+
+LT_INLINE void lt_quantise_row_f32_body(float *scale, int8_t *out, const float *x, int n) { QUANTISE(part_f32) }
+LT_DISPATCH(lt_quantise_row_f32, (float *scale, int8_t *out, const float *x, int n), (scale, out, x, n))
+
+LT_INLINE void lt_quantise_row_bf16_body(float *scale, int8_t *out, const uint16_t *x, int n) { QUANTISE(part_bf16) }
+LT_DISPATCH(lt_quantise_row_bf16, (float *scale, int8_t *out, const uint16_t *x, int n), (scale, out, x, n))

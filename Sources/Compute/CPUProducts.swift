@@ -1,0 +1,122 @@
+import COneDNN
+
+// Products and convolutions of reduced precision.
+extension CPUBackend {
+  /// Rows of one part. Fixed, so that results do not depend on threads.
+  private static let panelRows = 64
+
+  /// `x W^T` in panels, each finished while it is in cache.
+  func product(_ x: DeviceTensor, _ layer: PackedLayer, inputs: Int, finish: Finish) {
+    let rows = x.count / inputs
+    let bytes = layer.scales != nil
+    let source = bytes ? quantised(x, width: inputs) : rounded(x)
+    let down = (rows + CPUBackend.panelRows - 1) / CPUBackend.panelRows
+    let tail = rows - (down - 1) * CPUBackend.panelRows
+    // The last panel may be lower: another plan.
+    let plans = layer.matrices.map { matrix -> (whole: PackedMatrix.Plan, last: PackedMatrix.Plan) in
+      func plan(_ rows: Int) -> PackedMatrix.Plan {
+        var sizes = lt_dnn_sizes()
+        sizes.rows = Int32(rows)
+        return matrix.plan(sizes)
+      }
+      let last = plan(tail)
+      return (down > 1 && tail != CPUBackend.panelRows ? plan(CPUBackend.panelRows) : last, last)
+    }
+    let starts = layer.matrices.indices.map { i in layer.matrices[..<i].reduce(0) { $0 + $1.outputs } }
+    // Panel after panel of the same columns, whose weights stay in the cache.
+    workers.run(parts: down * plans.count) { part in
+      let (piece, panel) = (part / down, part % down)
+      let plan = panel == down - 1 ? plans[piece].last : plans[piece].whole
+      let row = panel * CPUBackend.panelRows
+      let height = panel == down - 1 ? tail : CPUBackend.panelRows
+      let columns = layer.matrices[piece].outputs
+      let sums = memory.allocate(height * columns * 4)
+      let scratch = memory.allocate(plan.scratchBytes)
+      plan.run(source.address + row * inputs * (bytes ? 1 : 2), into: sums.floats, scratch: scratch.address)
+      finish.apply(
+        sums.floats, stride: columns, row: row, rows: height, column: starts[piece], columns: columns,
+        rowScales: source.scales.map { UnsafePointer($0.floats + row) })
+    }
+  }
+
+  /// Floats of sums that one part of a convolution makes at most: they are added to by each time tap.
+  private static let bandFloats = 1 << 16
+  /// Parts of a frame at least, for the threads.
+  private static let bandsPerFrame = 8
+
+  /// A convolution as one 2-D convolution per time tap, added up: the frames of a tap are read where they lie, in
+  /// `history` or in `x`, and nothing is joined or unrolled.
+  func convolve(
+    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, _ layer: PackedLayer,
+    stride: ConvolutionStride, padding: SpatialPadding, shape: [Int], finish: Finish
+  ) {
+    let (height, width, channels) = (x.shape[1], x.shape[2], x.shape[3])
+    let (outHeight, outWidth, outputs) = (shape[1], shape[2], shape[3])
+    let kernel = weight.kernel
+    let frameSize = height * width * channels
+    let (source, before) = (rounded(x), history.map { rounded($0) })
+    let past = history?.shape[0] ?? 0
+    // Bands depend on the size of a map alone, not on how many frames come at once, so that every chunking of a stream
+    // gives the same bytes.
+    let band = max(
+      1,
+      min(
+        (outHeight + CPUBackend.bandsPerFrame - 1) / CPUBackend.bandsPerFrame,
+        CPUBackend.bandFloats / (outWidth * outputs)))
+    let bands = (outHeight + band - 1) / band
+
+    /// The rows of the map that a band reads, and the plan for them; nil if it reads padding only.
+    struct Band {
+      let source: Range<Int>
+      let first, next: [PackedMatrix.Plan]
+      let scratchBytes: Int
+    }
+    let direct = layer.isPointwise && stride.space == 1 && padding == .all(0)
+    precondition(
+      direct || !layer.isPointwise, "a kernel of one position takes neither steps nor padding in space")
+    let all = (0..<bands).map { index -> Band? in
+      let rows = min(band, outHeight - index * band)
+      let start = index * band * stride.space - padding.top
+      let end = start + (rows - 1) * stride.space + kernel.rows
+      let inside = max(0, start)..<max(0, start, min(height, end))
+      if inside.isEmpty { return nil }
+      var sizes = lt_dnn_sizes()
+      if direct {
+        sizes.rows = Int32(rows * outWidth)
+      } else {
+        (sizes.height, sizes.width, sizes.stride) = (Int32(inside.count), Int32(width), Int32(stride.space))
+        (sizes.top, sizes.bottom) = (Int32(inside.lowerBound - start), Int32(end - inside.upperBound))
+        (sizes.left, sizes.right) = (Int32(padding.left), Int32(padding.right))
+      }
+      let first = layer.matrices.map { $0.plan(sizes) }
+      sizes.adds = 1
+      let next = kernel.frames > 1 ? layer.matrices.map { $0.plan(sizes) } : []
+      return Band(
+        source: inside, first: first, next: next, scratchBytes: (first + next).map(\.scratchBytes).max() ?? 0)
+    }
+    workers.run(parts: shape[0] * bands) { part in
+      let (frame, index) = (part / bands, part % bands)
+      let row = frame * outHeight + index * band
+      let rows = min(band, outHeight - index * band)
+      let sums = memory.allocate(rows * outWidth * outputs * 4)
+      if let band = all[index] {
+        let scratch = memory.allocate(band.scratchBytes)
+        for tap in 0..<kernel.frames {
+          let f = frame * stride.frames + tap
+          let map: UnsafeMutablePointer<UInt16>
+          if f < past, let before {
+            map = before.halves + f * frameSize
+          } else {
+            map = source.halves + (f - past) * frameSize
+          }
+          (tap == 0 ? band.first : band.next)[tap].run(
+            map + band.source.lowerBound * width * channels, into: sums.floats, scratch: scratch.address)
+        }
+      } else {
+        sums.floats.initialize(repeating: 0, count: rows * outWidth * outputs)
+      }
+      finish.apply(
+        sums.floats, stride: outputs, row: row * outWidth, rows: rows * outWidth, column: 0, columns: outputs)
+    }
+  }
+}

@@ -1,0 +1,221 @@
+import Tensors
+import Testing
+
+@testable import Compute
+
+/// Products and convolutions in bf16 and in bytes against the reference on the same rounded numbers, and on one thread
+/// against three: the same bytes.
+@Suite struct ReducedPrecisionTests {
+  private func rounded(_ x: Tensor) -> Tensor { x.converted(to: .bf16).converted(to: .f32) }
+
+  /// Rows as bytes times a scale each, as the int8 path sees them.
+  private func quantised(_ x: Tensor) -> Tensor {
+    let width = x.shape[x.shape.count - 1]
+    let values = x.floats()
+    let out = values.indices.map { i -> Float in
+      let row = values[i / width * width..<(i / width + 1) * width]
+      let largest = row.reduce(0) { max($0, abs($1)) }
+      if largest == 0 { return 0 }
+      return (values[i] * (127 / largest)).rounded(.toNearestOrEven) * (largest / 127)
+    }
+    return Tensor(out, shape: x.shape)
+  }
+
+  /// Compares with the reference, which is given numbers that are rounded already.
+  private func check(
+    _ name: String, _ precision: Precision, tolerance: Double, seed: UInt64,
+    reference: (any Backend) -> [DeviceTensor], fast: (any Backend) -> [DeviceTensor]
+  ) {
+    let judge = ReferenceBackend()
+    let expected = reference(judge).map { judge.download($0) }
+    let (one, three) = (CPUBackend(threads: 1, precision: precision), CPUBackend(threads: 3, precision: precision))
+    let results = fast(one).map { one.download($0) }
+    let again = fast(three).map { three.download($0) }
+    for (i, wanted) in expected.enumerated() {
+      let error = distance(results[i], wanted)
+      #expect(error <= tolerance, "\(name)[\(i)] \(precision): relative error \(error), seed \(seed)")
+      #expect(results[i].floats() == again[i].floats(), "\(name)[\(i)] depends on the number of threads, seed \(seed)")
+    }
+  }
+
+  @Test(
+    "Linear layers agree in bf16 and in bytes, with every activation and with gated residuals",
+    .enabled(if: Precision.int8.isSupported), arguments: [Precision.bf16, .int8])
+  func linearLayersAgreeInReducedPrecision(precision: Precision) {
+    var random = RandomTensors()
+    let sizes = [(1, 1, 7), (1, 37, 9), (131, 65, 33), (65, 48, 1601), (7, 300, 513), (64, 64, 64), (200, 384, 384)]
+    for (rows, inputs, outputs) in sizes {
+      let (x, w) = (random.tensor(rows, inputs), random.tensor([outputs, inputs], scale: 0.1))
+      let (b, residual, table) = (random.tensor(outputs), random.tensor(rows, outputs), random.tensor(3, 6, outputs))
+      let groups = (0..<rows).map { _ in Int32(random.integer(0...2)) }
+      func run(_ x: Tensor, _ w: Tensor, _ backend: any Backend) -> [DeviceTensor] {
+        let input = backend.upload(x)
+        let weight = backend.prepareLinear(weight: w, bias: b)
+        let bare = backend.prepareLinear(weight: w, bias: nil)
+        let gate = ModulationRow(
+          table: backend.upload(table), row: 4, groups: backend.upload(indices: groups, shape: [rows]))
+        return [
+          backend.linear(input, weight, activation: .none),
+          backend.linear(input, bare, activation: .none),
+          backend.linear(input, weight, addedTo: backend.upload(residual), gate: gate),
+          backend.linear(input, bare, addedTo: backend.upload(residual), gate: nil),
+        ]
+      }
+      let name = "linear \(rows)x\(inputs)x\(outputs)"
+      let round = precision == .bf16 ? rounded : quantised
+      check(name, precision, tolerance: 3e-6, seed: random.seed) {
+        run(round(x), round(w), $0)
+      } fast: {
+        run(x, w, $0)
+      }
+      // What follows an activation is kept in bf16: 2^-9 of each number at most.
+      func activated(_ x: Tensor, _ w: Tensor, _ backend: any Backend) -> [DeviceTensor] {
+        let weight = backend.prepareLinear(weight: w, bias: b)
+        return Activation.allCases.map { backend.linear(backend.upload(x), weight, activation: $0) }
+      }
+      check(name, precision, tolerance: 2e-3, seed: random.seed) {
+        activated(round(x), round(w), $0)
+      } fast: {
+        activated(x, w, $0)
+      }
+    }
+  }
+
+  @Test("Sensitive layers stay in bf16 when blocks are in bytes", .enabled(if: Precision.int8.isSupported))
+  func sensitiveLayersStayInBF16() {
+    var random = RandomTensors()
+    let (x, w) = (random.tensor(70, 96), random.tensor(40, 96))
+    check("sensitive", .int8, tolerance: 3e-6, seed: random.seed) { backend in
+      let weight = backend.prepareLinear(weight: rounded(w), bias: nil, role: .sensitive)
+      return [backend.linear(backend.upload(rounded(x)), weight, activation: .none)]
+    } fast: { backend in
+      let weight = backend.prepareLinear(weight: w, bias: nil, role: .sensitive)
+      return [backend.linear(backend.upload(x), weight, activation: .none)]
+    }
+  }
+
+  @Test(
+    "A row of zeros stays zero in bytes, and a row with NaN or infinity becomes NaN",
+    .enabled(if: Precision.int8.isSupported))
+  func strangeRowsInBytes() {
+    var random = RandomTensors()
+    var values = random.tensor(3, 20).floats()
+    for i in 0..<20 { values[i] = 0 }
+    values[25] = .nan
+    values[47] = -.infinity
+    let backend = CPUBackend(threads: 1, precision: .int8)
+    let weight = backend.prepareLinear(weight: random.tensor(5, 20), bias: nil)
+    let out = backend.download(
+      backend.linear(backend.upload(Tensor(values, shape: [3, 20])), weight, activation: .none)
+    ).floats()
+    #expect(out[..<5].allSatisfy { $0 == 0 }, "\(out)")
+    #expect(out[5...].allSatisfy(\.isNaN), "\(out)")
+  }
+
+  @Test(
+    "Convolutions agree in bf16, in space and time, with history, strides, one-sided padding and residuals",
+    .enabled(if: Precision.bf16.isSupported))
+  func convolutionsAgreeInBF16() {
+    var random = RandomTensors()
+    typealias Case = (
+      map: [Int], history: Int, out: Int, kernel: [Int], stride: ConvolutionStride, padding: SpatialPadding
+    )
+    let cases: [Case] = [
+      ([1, 1, 1, 1], 0, 1, [1, 1], .one, .all(0)),
+      ([1, 1, 1, 3], 0, 2, [3, 3], .one, .all(1)),
+      ([3, 5, 7, 6], 0, 9, [3, 3], .one, .all(1)),
+      ([2, 6, 4, 5], 2, 7, [3, 3, 3], .one, .all(1)),
+      ([4, 6, 9, 3], 0, 4, [3, 3], ConvolutionStride(space: 2), SpatialPadding(bottom: 1, right: 1)),
+      ([4, 3, 5, 4], 1, 8, [3, 1, 1], ConvolutionStride(frames: 2), .all(0)),
+      ([1, 90, 70, 40], 0, 17, [3, 3], .one, .all(1)),
+      ([2, 20, 32, 64], 1, 64, [2, 3, 3], .one, .all(1)),
+      ([2, 9, 8, 12], 0, 5, [1, 1, 1], .one, .all(0)),
+      ([2, 8, 6, 3], 0, 4, [3, 3], ConvolutionStride(space: 2), .all(1)),
+      ([1, 33, 21, 96], 2, 96, [3, 3, 3], .one, .all(1)),
+    ]
+    for c in cases {
+      let x = random.tensor(c.map)
+      let history = c.history > 0 ? random.tensor([c.history] + c.map.dropFirst()) : nil
+      let w = random.tensor([c.out, c.map[3]] + c.kernel, scale: 0.2)
+      let b = random.tensor(c.out)
+      let shape = ReferenceBackend()
+      let empty = shape.convolve(
+        shape.upload(x), after: history.map { shape.upload($0) }, shape.prepareConvolution(weight: w, bias: b),
+        stride: c.stride, padding: c.padding, activation: .none)
+      let residual = random.tensor(empty.shape)
+      func run(_ activation: Activation, _ round: (Tensor) -> Tensor, _ backend: any Backend) -> [DeviceTensor] {
+        let weight = backend.prepareConvolution(weight: round(w), bias: b)
+        let (map, past) = (backend.upload(round(x)), history.map { backend.upload(round($0)) })
+        return [nil, backend.upload(residual)].map {
+          backend.convolve(
+            map, after: past, weight, stride: c.stride, padding: c.padding, addedTo: $0, activation: activation)
+        }
+      }
+      let name = "convolution \(c.map) \(c.kernel)"
+      check(name, .bf16, tolerance: 3e-6, seed: random.seed) {
+        run(.none, rounded, $0)
+      } fast: {
+        run(.none, { $0 }, $0)
+      }
+      check(name, .bf16, tolerance: 2e-3, seed: random.seed) {
+        run(.relu, rounded, $0)
+      } fast: {
+        run(.relu, { $0 }, $0)
+      }
+    }
+  }
+
+  @Test("Maps in bf16 are moved, joined and read as the same numbers", .enabled(if: Precision.bf16.isSupported))
+  func mapsInBF16AreMoved() {
+    var random = RandomTensors()
+    let (x, w) = (random.tensor(2, 6, 5, 8), random.tensor(12, 8, 3, 3))
+    // The reference starts from what the fast path kept, so that moving is all that is judged: exact.
+    let fast = CPUBackend(threads: 2, precision: .bf16)
+    let kept = fast.convolve(
+      fast.upload(x), after: nil, fast.prepareConvolution(weight: w, bias: nil), stride: .one, padding: .all(1),
+      activation: .relu)
+    func moves(_ y: DeviceTensor, _ backend: any Backend) -> [Tensor] {
+      [
+        backend.upsampleTwice(y), backend.channelsToFrames(y, 3), backend.framesToChannels(y, 2),
+        backend.slice(y, 1..<2), backend.concatenate([y, y]),
+        backend.concatenate([y, backend.upload(random.tensor([1, 6, 5, 12], scale: 0))]), backend.add(y, y),
+        backend.joinChannels(y, y), backend.channelsFirst(y),
+      ].map { backend.download($0) }
+    }
+    let judge = ReferenceBackend()
+    let expected = moves(judge.upload(fast.download(kept)), judge)
+    for (i, result) in moves(kept, fast).enumerated() {
+      #expect(result.floats() == expected[i].floats() && result.shape == expected[i].shape, "move \(i)")
+    }
+  }
+
+  @Test("oneDNN's fast code is chosen, not its reference", .enabled(if: Precision.int8.isSupported))
+  func fastCodeIsChosen() {
+    var random = RandomTensors()
+    for precision in [Precision.bf16, .int8] {
+      let backend = CPUBackend(threads: 1, precision: precision)
+      let weight = backend.prepareLinear(weight: random.tensor(384, 384), bias: nil)
+      let layer = weight.storage as? PackedLayer
+      #expect(layer?.matrices[0].implementation(rows: 64).contains("avx512_core") == true)
+    }
+  }
+
+  @Test("Bytes, halves and floats are rounded as their formulas say, on every instruction set")
+  func formsAreRounded() {
+    var random = RandomTensors()
+    for count in [1, 15, 16, 17, 100, 70_001] {
+      let x = random.tensor([count], scale: 3)
+      let backend = CPUBackend(threads: 3)
+      let tensor = backend.upload(x)
+      let halves = backend.rounded(tensor)
+      let expected = x.floats().map(BFloat16.encode)
+      #expect((0..<count).allSatisfy { halves.halves[$0] == expected[$0] }, "count \(count), seed \(random.seed)")
+      let bytes = backend.quantised(tensor, width: count)
+      let scale = bytes.scales.map { $0.floats[0] } ?? .nan
+      let wanted = quantised(x).floats()
+      #expect(
+        (0..<count).allSatisfy { abs(Float(bytes.bytes[$0]) * scale - wanted[$0]) <= 1e-6 * abs(wanted[$0]) },
+        "count \(count), seed \(random.seed)")
+    }
+  }
+}
