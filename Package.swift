@@ -53,7 +53,7 @@ let package = Package(
     .executableTarget(
       name: "dump-frames",
       dependencies: [
-        "VideoIO", "Tensors", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "VideoIO", "SparseAttention", "Tensors", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(
       name: "score-video",
@@ -71,7 +71,7 @@ let package = Package(
     .testTarget(
       name: "ProductionTests", dependencies: ["Production", "VideoIO", "Rollout", "WanModel", "Tensors"]),
     .testTarget(name: "VideoQualityTests", dependencies: ["VideoQuality", "VideoIO", "Tensors"]),
-    .testTarget(name: "CommandLineTests", dependencies: ["VideoIO", "Tensors"]),
+    .testTarget(name: "CommandLineTests", dependencies: ["VideoIO", "SparseAttention", "Tensors"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .c11

@@ -1,7 +1,7 @@
 import Foundation
 import Tensors
 
-/// The folder of a run: latents of each chunk, the record, the video.
+/// The folder of a run: latents of each chunk, what was noted of its attention, the record, the video.
 struct RunDirectory: Sendable {
   let path: String
 
@@ -17,7 +17,9 @@ struct RunDirectory: Sendable {
   /// - Throws: ``RunError`` for one that stays.
   func removeEarlierRun() throws {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: path + "/chunks")) ?? []
-    let old = names.filter { $0.hasSuffix(".latent.safetensors") }.map { "chunks/" + $0 } + ["manifest.json"]
+    let suffixes = [".latent.safetensors", ".attention.safetensors"]
+    let old =
+      names.filter { name in suffixes.contains { name.hasSuffix($0) } }.map { "chunks/" + $0 } + ["manifest.json"]
     for file in old where FileManager.default.fileExists(atPath: path + "/" + file) {
       do { try FileManager.default.removeItem(atPath: path + "/" + file) } catch {
         throw RunError("\(path)/\(file) of an earlier run cannot be removed; choose another --run-dir")
@@ -26,9 +28,15 @@ struct RunDirectory: Sendable {
   }
 
   /// `chunks/000000.latent.safetensors`
-  func latentFile(chunk: Int) -> String {
+  func latentFile(chunk: Int) -> String { file(chunk: chunk, "latent") }
+
+  /// `chunks/000000.attention.safetensors`
+  func attentionFile(chunk: Int) -> String { file(chunk: chunk, "attention") }
+
+  private func file(chunk: Int, _ what: String) -> String {
     let number = String(chunk)
-    return path + "/chunks/" + String(repeating: "0", count: max(0, 6 - number.count)) + number + ".latent.safetensors"
+    return path + "/chunks/" + String(repeating: "0", count: max(0, 6 - number.count)) + number
+      + ".\(what).safetensors"
   }
 
   /// Stores a chunk's latents `[frames, channels, h, w]` under the name `latents`.

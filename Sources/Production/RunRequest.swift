@@ -67,6 +67,8 @@ public struct RunRequest: Sendable {
   /// Constant rate factor and preset of x264.
   public var crf = 18.0
   public var preset = "medium"
+  /// What to note of the attention in the run directory; nil for nothing.
+  public var recording: Recording?
 
   public init() {}
 
@@ -97,6 +99,16 @@ public struct RunRequest: Sendable {
     public var stride: Int?
     public var budget: Int?
     public var scale: Double?
+    public init() {}
+  }
+
+  /// Inspection (`--record-*`): lists of numbers and ranges such as `0,4-6`; nil for all chunks, three layers, all heads,
+  /// the last step and the clean pass.
+  public struct Recording: Sendable, Equatable {
+    public var chunks: String?
+    public var layers: String?
+    public var heads: String?
+    public var passes: String?
     public init() {}
   }
 

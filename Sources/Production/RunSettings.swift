@@ -102,6 +102,15 @@ public struct RunSettings: Sendable {
       rollout.contextTimestep = Float(defaults.contextNoise)
       rollout.guidance = guidance
       rollout.tile = try request.tile.map(RunSettings.tile)
+      rollout.recording = try request.recording.map { recording in
+        guard request.runDirectory != nil else {
+          throw UsageError("--record-attention needs --run-dir FOLDER, where the records go")
+        }
+        return try AttentionSelection(
+          recording, layers: model.transformer.layers, heads: model.transformer.heads,
+          steps: levels.timesteps.count, chunks: mode == .clip ? 1 : (latentFrames + chunkFrames - 1) / chunkFrames,
+          hasCleanPass: mode == .chunks)
+      }
       let geometry = try rollout.geometry()
       try recipe.check(geometry: geometry, chunkFrames: chunkFrames, total: latentFrames)
       self.rollout = rollout

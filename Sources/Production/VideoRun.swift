@@ -83,7 +83,10 @@ public struct VideoRun: Sendable {
     func deliver(_ chunk: FinishedChunk) throws {
       clock.add(chunk)
       if let directory {
-        try clock.measure(\.write) { try directory.write(latents: backend.download(chunk.latents), chunk: chunk.index) }
+        try clock.measure(\.write) {
+          try directory.write(latents: backend.download(chunk.latents), chunk: chunk.index)
+          try chunk.attention?.write(to: directory.attentionFile(chunk: chunk.index))
+        }
       }
       // A whole clip is decoded in portions, so that its pixels are never in memory all at once.
       let count = chunk.latents.shape[0]

@@ -44,6 +44,7 @@ public struct ClipDenoiser {
     memory = try KVMemory(
       recipe: settings.recipe, geometry: geometry, layers: 1, heads: c.heads, headDim: c.headDim, chunkFrames: frames,
       totalFrames: frames, on: backend)
+    if let recording = settings.recording { memory.record(recording) }
     memory.begin(frames: frames)
     memoryBytes = memory.bytes
     branches = try GuidedFlow(
@@ -83,6 +84,6 @@ public struct ClipDenoiser {
     guard isFinished else { return nil }
     return FinishedChunk(
       index: 0, firstFrame: 0, latents: latents, visibleFrames: latents.shape[0], pagesKept: memory.pagesKept,
-      pagesRead: memory.pagesRead, denoiseSeconds: seconds, sealSeconds: 0)
+      pagesRead: memory.pagesRead, denoiseSeconds: seconds, sealSeconds: 0, attention: memory.takeRecord())
   }
 }

@@ -21,6 +21,8 @@ public struct RolloutSettings: Sendable {
   /// Classifier-free guidance scale; exactly 1 is none. Anything else takes a second pass at each step, under the negative
   /// prompt, and a second memory.
   public var guidance = 1.0
+  /// What is noted of the attention under the prompt, for inspection; nil for nothing.
+  public var recording: AttentionSelection?
 
   public init(latentHeight: Int, latentWidth: Int, latentFrames: Int?, schedule: FlowSchedule, recipe: SparsityRecipe) {
     self.latentHeight = latentHeight
@@ -72,6 +74,8 @@ public struct FinishedChunk: Sendable {
   public let denoiseSeconds: Double
   /// Seconds of the clean pass that sealed its keys and values.
   public let sealSeconds: Double
+  /// What was noted of its attention, if ``RolloutSettings/recording`` asked for it.
+  public let attention: AttentionRecord?
 }
 
 /// The chunk-by-chunk denoiser: an asynchronous sequence of finished chunks.
@@ -121,6 +125,7 @@ public actor Rollout: AsyncSequence {
         chunkFrames: settings.chunkFrames, totalFrames: settings.latentFrames, on: backend)
     }
     memoryBytes = memories.reduce(0) { $0 + $1.bytes }
+    if let recording = settings.recording { memories[0].record(recording) }
   }
 
   /// Computes the next chunk; nil after the last.
@@ -157,12 +162,13 @@ public actor Rollout: AsyncSequence {
       for memory in memories { memory.beginCleanPass() }
       _ = try branches.flow(x, timestep: settings.contextTimestep, memories: memories, onlyMemory: true)
     }
+    let attention = memories[0].takeRecord()
     for memory in memories { memory.seal() }
     let sealed = clock.now
     defer { chunk += 1 }
     return FinishedChunk(
       index: chunk, firstFrame: chunk * frames, latents: x, visibleFrames: visible, pagesKept: kept, pagesRead: read,
-      denoiseSeconds: (denoised - start).seconds, sealSeconds: (sealed - denoised).seconds)
+      denoiseSeconds: (denoised - start).seconds, sealSeconds: (sealed - denoised).seconds, attention: attention)
   }
 
   public nonisolated func makeAsyncIterator() -> Iterator { Iterator(rollout: self) }

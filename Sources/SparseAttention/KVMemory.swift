@@ -42,6 +42,8 @@ public final class KVMemory {
   private var plans: [Int: PageLists] = [:]
   /// `[heads, pages]` per stored layer: attention that each resident page received in the clean pass.
   private var masses: [DeviceTensor?] = []
+  /// Looks on; nil unless ``record(_:)`` was called.
+  private var recorder: AttentionRecorder?
 
   /// A memory for `layers` layers of `heads` heads.
   ///
@@ -216,6 +218,7 @@ public final class KVMemory {
       }
       masses[stored] = backend.gather(mass, places, shape: places.shape)
     }
+    if recorder != nil { note(layer: layer, queries: queries, view: view, lists: lists, scale: scale) }
     return attended.output
   }
 
@@ -228,6 +231,7 @@ public final class KVMemory {
     if recipe.memory.mass == .pooled {
       let stored = layer % table.layers
       masses[stored] = pooledMass(queries, view: view(stored), scale: scale)
+      if recorder != nil { note(layer: layer, queries: queries, view: view(stored), lists: nil, scale: scale) }
     } else {
       _ = attend(layer: layer, queries: queries, scale: scale)
     }
@@ -252,6 +256,27 @@ public final class KVMemory {
     let means = backend.tileMeans(queries, tiles: chunkTiles, heads: table.heads)
     return backend.pageMass(
       backend.pageScores(means, pool: pool, layer: view.layer, slots: view.all, scale: scale))
+  }
+
+  // MARK: Inspection
+
+  /// From now on notes what chosen passes keep and read, for ``takeRecord()``. Changes no result; costs pooled masses and
+  /// downloads for what is chosen, and nothing for the rest.
+  public func record(_ selection: AttentionSelection) { recorder = AttentionRecorder(selection, on: backend) }
+
+  /// What was noted of the current chunk (before it is sealed); nil if nothing of it was chosen.
+  public func takeRecord() -> AttentionRecord? {
+    guard let heads = recorder?.take(), !heads.isEmpty else { return nil }
+    return AttentionRecord(
+      chunk: chunk, firstFrame: sealedFrames, frames: chunkFrames, geometry: geometry, recipe: recipe.name, heads: heads
+    )
+  }
+
+  private func note(layer: Int, queries: DeviceTensor, view: LayerView, lists: PageLists?, scale: Float) {
+    let pass = isCleanPass ? AttentionSelection.Pass.clean : .step(step)
+    guard let recorder, recorder.wants(chunk: chunk, layer: layer, pass: pass) else { return }
+    recorder.note(
+      layer: layer, pass: pass, view: view, lists: lists, mass: pooledMass(queries, view: view, scale: scale))
   }
 
   /// Makes the current chunk history: its keys and values are those of its clean pass and never change again.

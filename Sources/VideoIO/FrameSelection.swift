@@ -1,7 +1,7 @@
 /// Which frames of a video are wanted: numbers and ranges, and then every n-th of those.
 public struct FrameSelection: Sendable, Hashable {
   /// Sorted, disjoint, not touching; the last one may be open, with `Int.max` as its end.
-  private var ranges: [ClosedRange<Int>]
+  public private(set) var ranges: [ClosedRange<Int>]
   /// 1 for all, n for the first and every n-th after it.
   public let step: Int
 
@@ -18,8 +18,9 @@ public struct FrameSelection: Sendable, Hashable {
   /// - Parameters:
   ///   - list: numbers and ranges from 0, such as `0,10,20-30` or `100-` (to the end); `nil` for all frames.
   ///   - step: 1 or more.
+  ///   - name: What an error calls the list.
   /// - Throws: `VideoIOError.invalidSetting`.
-  public init(list: String? = nil, step: Int = 1) throws {
+  public init(list: String? = nil, step: Int = 1, name: String = "frames") throws {
     guard step >= 1 else {
       throw VideoIOError.invalidSetting(name: "every", value: "\(step)", expected: "1 or more")
     }
@@ -29,8 +30,7 @@ public struct FrameSelection: Sendable, Hashable {
     }
     func invalid() -> VideoIOError {
       .invalidSetting(
-        name: "frames", value: list,
-        expected: "frame numbers from 0 and ranges, such as 0,10,20-30 or 100- (to the end)")
+        name: name, value: list, expected: "numbers from 0 and ranges, such as 0,10,20-30 or 100- (to the end)")
     }
     func number(_ text: Substring) throws -> Int {
       guard !text.isEmpty, text.count <= 9, text.utf8.allSatisfy({ (48...57).contains($0) }), let number = Int(text)

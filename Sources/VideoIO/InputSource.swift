@@ -75,13 +75,34 @@ package enum InputSource {
     return folder + "/" + only
   }
 
+  /// What was noted of a run's attention: a file for each chunk, by number.
+  ///
+  /// - Throws: `VideoIOError.cannotRead` if there is none.
+  package func attentionFiles() throws -> [(chunk: Int, path: String)] {
+    let advice = "make it with generate-video --run-dir DIR --record-attention"
+    guard case .runDirectory(let folder) = self else {
+      throw VideoIOError.cannotRead(path: path, reason: "records of attention are in run directories; \(advice)")
+    }
+    let files = InputSource.chunkFiles(in: folder, suffix: ".attention.safetensors")
+    if files.isEmpty {
+      throw VideoIOError.cannotRead(path: folder, reason: "the run recorded no attention; \(advice)")
+    }
+    return files.map { ($0.number, folder + "/chunks/" + $0.name) }
+  }
+
+  /// The files `chunks/NUMBER<suffix>` of a run, by number.
+  private static func chunkFiles(in folder: String, suffix: String) -> [(number: Int, name: String)] {
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder + "/chunks")) ?? []
+    return names.filter { $0.hasSuffix(suffix) }
+      .compactMap { name in Int(name.dropLast(suffix.count)).map { (number: $0, name: name) } }
+      .sorted { $0.number < $1.number }
+  }
+
   /// The latent files of a run, in order, without a gap.
   private static func latentFiles(in folder: String) throws -> [String] {
     let chunks = folder + "/chunks"
     let suffix = ".latent.safetensors"
-    let names = ((try? FileManager.default.contentsOfDirectory(atPath: chunks)) ?? []).filter { $0.hasSuffix(suffix) }
-    let numbered = names.compactMap { name in Int(name.dropLast(suffix.count)).map { (number: $0, name: name) } }
-      .sorted { $0.number < $1.number }
+    let numbered = chunkFiles(in: folder, suffix: suffix)
     if numbered.isEmpty {
       throw VideoIOError.cannotRead(path: folder, reason: "it holds no latents (chunks/000000\(suffix) and so on)")
     }

@@ -6,7 +6,7 @@ import VideoIO
 @main struct DumpFrames: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dump-frames",
-    abstract: "Look into a video or a run directory: frames, contact sheets, latents.",
+    abstract: "Look into a video or a run directory: frames, contact sheets, latents, attention.",
     discussion: """
       INPUT is a video, a run directory of generate-video (finished, running or killed), or a .safetensors file with \
       latents. Pictures are the frames of the video or, with --false-colour, the latent frames, one tile per channel: blue \
@@ -25,6 +25,15 @@ import VideoIO
         All latents of a run in one file, [frames, 16, height, width]; and what they look like:
           dump-frames run/ -o inspect --latents
           dump-frames run/ --sheet latents.png --false-colour --frames 0-20
+        What each chunk kept, read and attended to, laid over the frames (of generate-video --record-attention):
+          dump-frames run/ --attention -o maps
+          dump-frames run/ --attention -o maps --chunks 4-6 --layers 3 --heads 0,2
+
+      MAPS OF ATTENTION
+        One PNG per layer and head, a band per chunk, a column per latent frame; the numbers as safetensors beside them.
+        kept: pages in memory have their colours and a border (gold: persistent, blue: window, green: the chunk itself),
+        all else is dim. read: the share of the chunk's query tiles that read the page, in percent. mass: the pooled
+        attention that it got, 1 being an equal share.
 
       EXIT STATUS
         0 done, 1 something failed (one line on standard error), 2 wrong usage.
@@ -69,14 +78,52 @@ import VideoIO
     name: [.customLong("false-colour"), .customLong("false-color")], help: "Pictures of the latents, not of the video.")
   var falseColour = false
 
-  func validate() throws { _ = try dump() }
+  @Flag(help: "Maps of which pages were kept and read and of their attention, of a run with --record-attention.")
+  var attention = false
+
+  @Option(help: ArgumentHelp("With --attention: these chunks (default: up to 8 of those recorded).", valueName: "list"))
+  var chunks: String?
+
+  @Option(help: ArgumentHelp("With --attention: these layers (default: those recorded).", valueName: "list"))
+  var layers: String?
+
+  @Option(help: ArgumentHelp("With --attention: these heads (default: those recorded).", valueName: "list"))
+  var heads: String?
+
+  @Option(
+    name: .customLong("pass"),
+    help: ArgumentHelp(
+      "With --attention: a denoising step from 0, or clean (default: the last that was recorded).", valueName: "pass"))
+  var passName: String?
+
+  @Option(
+    help: ArgumentHelp("With --attention: the video, if it is not in the run directory.", valueName: "file"))
+  var video: String?
+
+  func validate() throws {
+    if attention { _ = try maps() } else { _ = try dump() }
+  }
 
   func run() throws {
-    for line in try dump().run() { print(line) }
+    for line in attention ? try maps().run() : try dump().run() { print(line) }
+  }
+
+  private func maps() throws -> AttentionDump {
+    do {
+      guard frames == nil, every == nil, sheet == nil, columns == nil, !latents, !falseColour else {
+        throw UsageError("--attention goes with --chunks, --layers, --heads, --pass, --video and --scale only")
+      }
+      return try AttentionDump(
+        input: input, output: output, chunks: chunks, layers: layers, heads: heads, pass: passName, video: video,
+        scale: scale)
+    } catch { throw ValidationError("\(error)") }
   }
 
   private func dump() throws -> FrameDump {
     do {
+      guard chunks == nil, layers == nil, heads == nil, passName == nil, video == nil else {
+        throw UsageError("--chunks, --layers, --heads, --pass and --video belong to --attention")
+      }
       return try FrameDump(
         input: input, output: output, frames: frames, every: every, sheet: sheet, columns: columns, scale: scale,
         latents: latents, falseColour: falseColour)

@@ -22,6 +22,7 @@ struct Plan: ParsableCommand {
   @OptionGroup(title: "Memory and attention") var memory: MemoryOptions
   @OptionGroup(title: "Sparsity") var sparsity: SparsityOptions
   @OptionGroup(title: "Computation") var compute: ComputeOptions
+  @OptionGroup(title: "Inspection") var recording: RecordingOptions
 
   func run() throws {
     var request = RunRequest()
@@ -32,6 +33,7 @@ struct Plan: ParsableCommand {
     try memory.apply(to: &request)
     sparsity.apply(to: &request)
     try compute.apply(to: &request)
+    try recording.apply(to: &request)
     let settings = try RunSettings(request)
     let plan = try RunPlan(settings, detail: detail)
     if json {

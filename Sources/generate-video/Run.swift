@@ -20,6 +20,7 @@ struct Run: AsyncParsableCommand {
   @OptionGroup(title: "Memory and attention") var memory: MemoryOptions
   @OptionGroup(title: "Sparsity") var sparsity: SparsityOptions
   @OptionGroup(title: "Computation") var compute: ComputeOptions
+  @OptionGroup(title: "Inspection") var recording: RecordingOptions
 
   func run() async throws {
     let run = try VideoRun(RunSettings(request()))
@@ -42,6 +43,7 @@ struct Run: AsyncParsableCommand {
     try memory.apply(to: &request)
     sparsity.apply(to: &request)
     try compute.apply(to: &request)
+    try recording.apply(to: &request)
     return request
   }
 }

@@ -1,9 +1,9 @@
 /// Letters of 5 x 7 dots, as on dot-matrix displays: ASCII, all else as a box.
-enum DotFont {
+package enum DotFont {
   /// Dots from one letter to the next.
-  static let advance = 6
+  package static let advance = 6
   /// Dots from the top to the baseline; g, p and q reach one further.
-  static let height = 7
+  package static let height = 7
 
   /// Five columns, the lowest bit on top.
   static func columns(of character: Character) -> [UInt8] {
