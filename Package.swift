@@ -69,7 +69,8 @@ let package = Package(
     .testTarget(name: "RolloutTests", dependencies: ["Rollout", "WanModel", "SparseAttention", "Compute", "Tensors"]),
     .testTarget(name: "VideoIOTests", dependencies: ["VideoIO", "Tensors"]),
     .testTarget(
-      name: "ProductionTests", dependencies: ["Production", "VideoIO", "Rollout", "WanModel", "Tensors"]),
+      name: "ProductionTests",
+      dependencies: ["Production", "SparseAttention", "VideoIO", "Rollout", "WanModel", "Tensors"]),
     .testTarget(name: "VideoQualityTests", dependencies: ["VideoQuality", "VideoIO", "Tensors"]),
     .testTarget(name: "CommandLineTests", dependencies: ["VideoIO", "SparseAttention", "Tensors"]),
   ],

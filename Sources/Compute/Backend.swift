@@ -95,6 +95,9 @@ public protocol Backend: AnyObject, Sendable {
   /// places in the row without `slots` `[heads, n]`. In rising order of place, padded with -1; equal scores go to the
   /// lower place; a score of -inf or a slot of -1 is never chosen; pages with a 1 in `forced` `[heads, n]` come first.
   func topPages(_ scores: DeviceTensor, count: Int, slots: DeviceIndices?, forced: DeviceIndices?) -> DeviceIndices
+  /// `[heads]`: how many pages `lists` names for `tiles` query tiles of each head, the shared ones once for each tile;
+  /// entries of -1 and the tail's rows do not count. For reports: nothing depends on it.
+  func listedPages(_ lists: PageLists, tiles: Int) -> DeviceTensor
 
   // MARK: Feature maps
 

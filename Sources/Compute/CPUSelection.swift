@@ -177,6 +177,29 @@ extension CPUBackend {
     }
     return out
   }
+
+  public func listedPages(_ lists: PageLists, tiles: Int) -> DeviceTensor {
+    let heads = lists.shared.shape[0]
+    let out = make([heads])
+    let result = floats(out)
+    withExtendedLifetime(lists) {
+      func listed(_ list: UnsafeMutablePointer<Int32>, _ count: Int) -> Int {
+        var sum = 0
+        for i in 0..<count { sum += list[i] >= 0 ? 1 : 0 }
+        return sum
+      }
+      let shared = lists.shared.shape[1]
+      for head in 0..<heads {
+        var sum = tiles * listed(integers(lists.shared) + head * shared, shared)
+        if let own = lists.perTile {
+          precondition(own.shape[1] == tiles, "lists \(own.shape) of \(tiles) tiles")
+          sum += listed(integers(own) + head * tiles * own.shape[2], tiles * own.shape[2])
+        }
+        result[head] = Float(sum)
+      }
+    }
+    return out
+  }
 }
 
 #if canImport(Glibc)

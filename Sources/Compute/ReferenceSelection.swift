@@ -114,4 +114,16 @@ extension ReferenceBackend {
     }
     return upload(indices: out, shape: [heads, tiles, count])
   }
+
+  public func listedPages(_ lists: PageLists, tiles: Int) -> DeviceTensor {
+    let heads = lists.shared.shape[0]
+    func listed(_ list: DeviceIndices, _ head: Int) -> Int {
+      let row = list.shape.dropFirst().reduce(1, *)
+      return values(list)[head * row..<(head + 1) * row].count { $0 >= 0 }
+    }
+    return tensor(
+      (0..<heads).map { head in
+        Float(tiles * listed(lists.shared, head) + (lists.perTile.map { listed($0, head) } ?? 0))
+      }, [heads])
+  }
 }

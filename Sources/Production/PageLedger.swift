@@ -25,27 +25,48 @@ struct PageLedger {
   let stride: Int?
   private let selector: any PageSelector
 
-  /// - Parameter total: Latent frames of the video.
-  init(_ recipe: SparsityRecipe, geometry: PageGeometry, chunks: Int, chunkFrames: Int, total: Int, steps: Int) {
+  /// Takes time in proportion to the chunks where the recipe bounds its memory or reads all of it.
+  ///
+  /// - Parameters:
+  ///   - total: Latent frames of the video.
+  ///   - detail: Whether ``reads(of:step:chunkFrames:)`` will be asked.
+  init(
+    _ recipe: SparsityRecipe, geometry: PageGeometry, chunks: Int, chunkFrames: Int, total: Int, steps: Int,
+    detail: Bool
+  ) {
     let selector = recipe.select
     let (across, span) = (geometry.tilesPerFrame, geometry.tile.frames)
+    let readsFrames = selector is any FrameSelector && !(selector is AllPages)
+    // Selectors that only count pages are told of all earlier ones at once; a memory that keeps everything need not be asked.
+    let countsPages = selector is AllPages || selector is PooledTopK
+    let keepsAll = recipe.memory is KeepAll
     // One page stands for all that lie side by side: no policy treats them differently in number.
     var resident: [PageID] = []
+    let densities = recipe.density.densities(total: chunks)
     var entries: [Entry] = []
     var stride = (selector as? RotatingAnchors)?.pattern.stride
     for index in 0..<chunks {
       let first = index * chunkFrames
       let kept = min(chunkFrames, total - first)
-      let persistent = resident.count { recipe.memory.isPersistent($0, chunkAt: first, frames: chunkFrames) }
+      let persistent =
+        keepsAll ? 0 : resident.count { recipe.memory.isPersistent($0, chunkAt: first, frames: chunkFrames) }
+      let local = resident.count - persistent
       let census = PageCensus(
-        persistent: persistent * across, past: Array(repeating: across, count: resident.count - persistent),
+        persistent: persistent * across,
+        past: countsPages ? [local * across] : Array(repeating: across, count: local),
         current: geometry.pages(frames: kept))
-      let frames = resident.flatMap { $0.frame..<min(first, $0.frame + span) } + Array(first..<first + kept)
+      // All frames before this chunk, or those of the pages that are left of them.
+      let visible = kept + (keepsAll ? first : resident.reduce(0) { $0 + min(first, $1.frame + span) - $1.frame })
+      let frames =
+        readsFrames || detail
+        ? resident.flatMap { $0.frame..<min(first, $0.frame + span) } + Array(first..<first + kept) : []
       let pages = census.persistent + census.local
-      var density = recipe.density.density(chunk: index, of: chunks)
-      var read = selector.pagesRead(of: census, budget: recipe.density.budget(chunk: index, of: chunks))
+      var density = densities[index]
+      let budget = PageBudget(
+        density: density, rounding: recipe.density.rounding, counted: recipe.density.counted)
+      var read = selector.pagesRead(of: census, budget: budget)
       var mean = Double(read)
-      if let selector = selector as? any FrameSelector, !(selector is AllPages) {
+      if readsFrames, let selector = selector as? any FrameSelector {
         let counts = (0..<steps).map { step in
           PageLedger.reads(selector, of: first, among: frames, chunk: index, step: step, first, chunkFrames).count
         }
@@ -59,10 +80,11 @@ struct PageLedger {
       }
       entries.append(
         Entry(
-          index: index, firstFrame: first, frames: kept, visibleFrames: frames.count, density: density,
+          index: index, firstFrame: first, frames: kept, visibleFrames: visible, density: density,
           pagesKept: pages, pagesRead: read, meanPagesRead: mean,
-          known: recipe.memory.mass == .none && selector is any FrameSelector ? frames : nil))
+          known: detail && recipe.memory.mass == .none && selector is any FrameSelector ? frames : nil))
       resident += Swift.stride(from: first, to: first + chunkFrames, by: span).map { PageID(frame: $0, tile: 0) }
+      if keepsAll { continue }
       let leaving = recipe.memory.evictions(from: resident, sealedFrames: first + chunkFrames, next: chunkFrames)
       if !leaving.isEmpty { resident.removeAll { leaving.contains($0) } }
     }

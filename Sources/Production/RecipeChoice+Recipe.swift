@@ -11,7 +11,8 @@ extension RecipeChoice {
     let selector: any PageSelector
     switch select {
     case .all: selector = AllPages()
-    case .topk: selector = PooledTopK()
+    case .topk(let stride, let rotation):
+      selector = PooledTopK(anchors: stride.map { PageAnchors(stride: $0, rotation: rotation, steps: steps) })
     case .hierarchical(let keep, let sink, let near): selector = Hierarchical(keep: keep, sink: sink, near: near)
     case .anchors(let anchors):
       selector =
@@ -21,7 +22,7 @@ extension RecipeChoice {
     }
     return SparsityRecipe(
       name: name, memory: policy, density: schedule(chunkFrames: chunkFrames), select: selector, tail: tail,
-      positions: positions)
+      positions: positions, replan: replan)
   }
 
   private var policy: any MemoryPolicy {
@@ -65,6 +66,7 @@ extension RecipeChoice.Anchors {
   func causal(chunkFrames: Int, steps: Int) throws(SparsityError) -> CausalAnchors {
     let frames = min(1e9, (Double(budget) * scale).rounded(.down))
     return try CausalAnchors(
-      budget: Int(frames), sink: first, recent: recent, chunkFrames: chunkFrames, stride: stride, steps: steps)
+      budget: Int(frames), sink: first, recent: recent, chunkFrames: chunkFrames, stride: stride, steps: steps,
+      rotation: rotation)
   }
 }

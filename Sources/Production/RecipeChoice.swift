@@ -24,7 +24,8 @@ public struct RecipeChoice: Sendable, Equatable {
   /// Which ones are read.
   public enum Select: Sendable, Equatable {
     case all
-    case topk
+    /// Every how many pages one is read by turns, nil for none, and what the turns follow.
+    case topk(anchorStride: Int?, rotation: AnchorRotation)
     /// Candidate past frames, of these sink and near ones.
     case hierarchical(keep: Int, sink: Int, near: Int)
     case anchors(Anchors)
@@ -36,6 +37,7 @@ public struct RecipeChoice: Sendable, Equatable {
     public var stride: Int?
     public var budget: Int
     public var scale: Double
+    public var rotation: AnchorRotation
 
     /// Frames just before a chunk that it always reads: as many as a whole window has.
     public var recent: Int { window == 0 ? 0 : 2 * window + 1 }
@@ -47,6 +49,7 @@ public struct RecipeChoice: Sendable, Equatable {
   public var select: Select
   public var tail: Compensation
   public var positions: PositionMode
+  public var replan: Replanning
 
   /// - Parameter frames: Latent frames of the video.
   /// - Throws: ``UsageError`` for names that do not exist, numbers out of range and flags of parts that are not in force.
@@ -59,13 +62,15 @@ public struct RecipeChoice: Sendable, Equatable {
       throw UsageError("--sparsity \(name) is not known; there are \(SparsityRecipe.names.joined(separator: ", "))")
     }
     self.name = name
-    select = try Self.select(request, name, defaults, frames: frames)
+    select = try Self.select(request, name, defaults, mode: mode, frames: frames)
     memory = try Self.memory(request, name, defaults, mode: mode, select: select)
     density = try Self.density(request, name, select: select)
-    guard let tail = Compensation(rawValue: request.tail ?? Compensation.drop.rawValue) else {
+    let standardTail = name == "longtake" ? LongTake().tail : .drop
+    guard let tail = Compensation(rawValue: request.tail ?? standardTail.rawValue) else {
       throw UsageError("--tail \(request.tail ?? "") is not known; there are drop, centroid")
     }
     self.tail = tail
+    replan = try Self.replan(request, select: select)
     positions = try Self.positions(request, defaults, memory, frames: frames, notes: &notes)
     if mode == .clip {
       try checkClip(request, frames: frames)
@@ -74,10 +79,41 @@ public struct RecipeChoice: Sendable, Equatable {
     }
   }
 
-  private static func select(_ request: RunRequest, _ name: String, _ defaults: ModelSettings, frames: Int) throws
-    -> Select
-  {
-    let standard = ["sparse-forcing": "topk", "light-forcing": "hierarchical", "lvsa": "anchors"][name] ?? "all"
+  /// What anchors turn with: R3 unless it is given.
+  private static func rotation(_ request: RunRequest, mode: RunRequest.Mode, kind: String) throws -> AnchorRotation {
+    guard let asked = request.rotation else { return .both }
+    guard let rotation = AnchorRotation(rawValue: asked.uppercased()) else {
+      throw UsageError("--lvsa-rotation \(asked) is not known; there are R0, R1, R2, R3, R4")
+    }
+    guard kind == "anchors" || kind == "topk" else {
+      throw UsageError("--lvsa-rotation belongs to --sparsity lvsa or longtake, not to --select \(kind)")
+    }
+    guard mode == .chunks || rotation == .step else {
+      throw UsageError("--lvsa-rotation \(asked) needs --mode chunks; a whole clip turns with the step, which is R1")
+    }
+    return rotation
+  }
+
+  private static func replan(_ request: RunRequest, select: Select) throws -> Replanning {
+    guard let asked = request.replan else { return .everyPass }
+    guard let replan = Replanning(rawValue: asked) else {
+      throw UsageError("--replan \(asked) is not known; there are every-pass, once-per-chunk")
+    }
+    switch select {
+    case .topk, .hierarchical: break
+    case .all, .anchors:
+      guard replan == .everyPass else {
+        throw UsageError("--replan \(asked) needs a selection by content: --select topk or hierarchical")
+      }
+    }
+    return replan
+  }
+
+  private static func select(
+    _ request: RunRequest, _ name: String, _ defaults: ModelSettings, mode: RunRequest.Mode, frames: Int
+  ) throws -> Select {
+    let standard =
+      ["sparse-forcing": "topk", "light-forcing": "hierarchical", "lvsa": "anchors", "longtake": "topk"][name] ?? "all"
     let kind = request.select ?? standard
     if kind != "hierarchical", request.hierarchy != .init() {
       throw UsageError("--hsa-keep, --hsa-sink and --hsa-near belong to --select hierarchical, not to \(kind)")
@@ -85,9 +121,21 @@ public struct RecipeChoice: Sendable, Equatable {
     if kind != "anchors", request.anchors != .init() {
       throw UsageError("the flags --lvsa-... belong to --sparsity lvsa or --select anchors, not to \(kind)")
     }
+    if kind != "topk", let stride = request.anchorStride {
+      throw UsageError("--anchor-stride \(stride) belongs to --select topk, not to \(kind)")
+    }
+    let rotation = try rotation(request, mode: mode, kind: kind)
     switch kind {
     case "all": return .all
-    case "topk": return .topk
+    case "topk":
+      let stride = request.anchorStride ?? (name == "longtake" ? LongTake().anchorStride : nil) ?? 0
+      guard (0...1 << 24).contains(stride) else {
+        throw UsageError("--anchor-stride \(stride); the least is 0, which reads no page by turns")
+      }
+      if stride == 0, let asked = request.rotation {
+        throw UsageError("--lvsa-rotation \(asked) has nothing to turn; give --anchor-stride, such as 8")
+      }
+      return .topk(anchorStride: stride == 0 ? nil : stride, rotation: rotation)
     case "hierarchical":
       let h = request.hierarchy
       let (keep, sink, near) = (h.keep ?? 6, h.sink ?? 1, h.near ?? 2)
@@ -103,7 +151,7 @@ public struct RecipeChoice: Sendable, Equatable {
       let a = request.anchors
       let anchors = Anchors(
         window: a.window ?? 3, first: a.first ?? 1, stride: a.stride, budget: a.budget ?? defaults.trainedFrames,
-        scale: a.scale ?? 1)
+        scale: a.scale ?? 1, rotation: rotation)
       guard (0...1 << 20).contains(anchors.window) else {
         throw UsageError("--lvsa-window \(anchors.window); the least is 0, which reads anchors only")
       }
@@ -129,7 +177,8 @@ public struct RecipeChoice: Sendable, Equatable {
   private static func memory(
     _ request: RunRequest, _ name: String, _ defaults: ModelSettings, mode: RunRequest.Mode, select: Select
   ) throws -> Memory {
-    let standard = ["dense": "all", "sparse-forcing": "persistent", "lvsa": "all"][name] ?? "window"
+    let standard =
+      ["dense": "all", "sparse-forcing": "persistent", "lvsa": "all", "longtake": "persistent"][name] ?? "window"
     // A window by itself asks for a sliding one, but persistent pages have a window of their own.
     let asked = request.window == nil || standard == "persistent" ? standard : "window"
     var kind = request.memory ?? (mode == .clip ? "all" : asked)
@@ -162,9 +211,10 @@ public struct RecipeChoice: Sendable, Equatable {
     case "all": return .all
     case "window": return .window(frames: window, sink: request.sink ?? defaults.sinkFrames)
     case "persistent":
-      let capacity = request.memoryCapacity ?? 6
+      let blocks = name == "longtake" ? LongTake().blocks : SparseForcing().blocks
+      let capacity = request.memoryCapacity ?? blocks.capacityFrames
       return .persistent(
-        capacity: capacity, window: request.localWindow ?? 6,
+        capacity: capacity, window: request.localWindow ?? blocks.localWindow,
         sink: request.sink ?? min(max(0, capacity), defaults.chunkFrames))
     case "reservoir":
       guard case .anchors(let anchors) = select else {
@@ -192,15 +242,16 @@ public struct RecipeChoice: Sendable, Equatable {
       }
       return density == 1 ? .full : .constant(density)
     }
-    let grows = choosing && (name == "light-forcing" || request.growth != .init())
+    let grows = choosing && (["light-forcing", "longtake"].contains(name) || request.growth != .init())
     guard grows else {
       if request.growth != .init() {
         throw UsageError("--cag-target and --cag-base need a selection that can choose: --select topk or hierarchical")
       }
       return choosing ? .constant(0.25) : .full
     }
-    let target = request.growth.target ?? 0.88
-    let base = request.growth.base ?? (request.growth.target == nil ? 0.98 : target)
+    let published = name == "longtake" ? LongTake().growth : .short
+    let target = request.growth.target ?? published.target
+    let base = request.growth.base ?? (request.growth.target == nil ? published.base : target)
     for (flag, value) in [("--cag-target", target), ("--cag-base", base)] where !(value >= 0 && value < 1) {
       throw UsageError("\(flag) \(value) is not in [0, 1); it is the share of pages that is not read")
     }

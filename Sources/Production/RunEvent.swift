@@ -32,8 +32,10 @@ public struct ChunkReport: Encodable, Sendable {
   /// Seconds of video written so far.
   public let videoSeconds: Double
   public let visibleFrames: Int
-  /// Share of the pages in memory that were read.
+  /// Share of the pages in memory that were read, as counted in the lists that the kernel was given: the mean of the layers,
+  /// and each layer's.
   public let density: Double
+  public let layerDensities: [Double]
   /// Seconds spent on this chunk.
   public let denoiseSeconds: Double
   public let sealSeconds: Double

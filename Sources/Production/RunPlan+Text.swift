@@ -10,7 +10,7 @@ extension RunPlan {
         + (pattern.map { "; anchors every \($0.stride), half window \($0.window), first \($0.first)" } ?? ""),
       "tokens   \(tokensPerFrame) a frame, \(tokensPerChunk) a chunk, pages of \(tile), \(pagesPerFrame) a frame",
       "memory   about \(Format.bytes(peakBytes)): weights \(Format.bytes(weightBytes)), keys and values "
-        + "\(Format.bytes(kvBytes))"
+        + "\(Format.bytes(kvBytes))\(comparison)"
         + (memory == "every frame" ? " (grows with the length)" : " (whatever the length)"),
       "work     \(Self.operations(flops)), about \(Format.time(estimatedSeconds)) on this machine (an estimate)",
       "chunk  frames     sees  pages  read  density  work",
@@ -30,6 +30,13 @@ extension RunPlan {
       lines += chunks.prefix(10).map(row) + ["  ... \(chunks.count - 12) more ..."] + chunks.suffix(2).map(row)
     }
     return lines.joined(separator: "\n")
+  }
+
+  /// `, 43% below the window of the model`, where that is another number.
+  private var comparison: String {
+    guard mode == "chunks", kvBytes != windowKvBytes, windowKvBytes > 0 else { return "" }
+    let share = 100 * (1 - Double(kvBytes) / Double(windowKvBytes))
+    return ", \(Self.short(abs(share)))% \(share > 0 ? "below" : "above") a dense cache of the model's window"
   }
 
   private func pad(_ text: String, _ width: Int) -> String {

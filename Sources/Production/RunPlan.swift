@@ -66,6 +66,8 @@ public struct RunPlan: Encodable, Sendable {
   public let parameters: Int
   /// Bytes of keys and values without padding.
   public let kvBytes: Int
+  /// The same for a cache of the model's whole window, 21 latent frames, with fixed positions: what dense Self-Forcing takes.
+  public let windowKvBytes: Int
   /// Estimated bytes of the transformer's weights in memory.
   public let weightBytes: Int
   /// Estimated: weights, keys and values, activations of one pass.
@@ -106,7 +108,8 @@ public struct RunPlan: Encodable, Sendable {
     let branches = rollout.guidance == 1 ? 1 : 2
 
     let ledger = PageLedger(
-      rollout.recipe, geometry: geometry, chunks: settings.chunks, chunkFrames: chunkFrames, total: total, steps: steps)
+      rollout.recipe, geometry: geometry, chunks: settings.chunks, chunkFrames: chunkFrames, total: total, steps: steps,
+      detail: detail)
     let (tokens, last) = (Double(tokensPerChunk), settings.chunks - 1)
     chunks = ledger.entries.map { entry in
       Chunk(
@@ -135,7 +138,9 @@ public struct RunPlan: Encodable, Sendable {
       chunkFrames: chunkFrames, total: settings.chunks * chunkFrames)
     // A whole clip keeps nothing between layers, and its branches share what there is.
     let copies = settings.mode == .clip ? 1 : branches * c.layers
-    kvBytes = copies * c.heads * capacity * geometry.tokensPerFrame * perToken * 4
+    let perFrame = copies * c.heads * geometry.tokensPerFrame * 4
+    kvBytes = perFrame * capacity * perToken
+    windowKvBytes = perFrame * settings.model.settings.windowFrames * 2 * c.headDim
     weightBytes = parameters * 4
     // Residual stream, its norms, queries, keys, values, and the feed-forward layer's hidden rows.
     peakBytes = weightBytes + kvBytes + tokensPerChunk * (10 * c.width + c.feedForward) * 4

@@ -1,4 +1,5 @@
 import Foundation
+import Rollout
 import Tensors
 
 /// Everything needed to repeat a run, as JSON beside the video (or `manifest.json` in the run directory).
@@ -33,6 +34,18 @@ struct RunRecord: Encodable {
     let system: String
   }
 
+  /// One chunk's memory as it was used.
+  struct Chunk: Encodable {
+    let index: Int
+    let visibleFrames: Int
+    let pagesKept: Int
+    /// Pages that a query tile reads, by plan.
+    let pagesRead: Int
+    /// Realised: pages listed over pages in memory, the mean of the layers and each layer's, to 6 decimals.
+    let density: Double
+    let layerDensities: [Double]
+  }
+
   let engine: String
   let version: String
   let created: String
@@ -44,6 +57,8 @@ struct RunRecord: Encodable {
   /// Prompt tokens given to the text encoder, and what was cut of the prompt.
   let promptTokens: Int
   let promptCut: String?
+  /// What each chunk kept and read.
+  private(set) var chunks: [Chunk] = []
   var summary: RunSummary?
 
   init(
@@ -77,6 +92,15 @@ struct RunRecord: Encodable {
     machine = Machine(processor: Host.processor, backend: backend, system: os)
     self.promptTokens = promptTokens
     self.promptCut = promptCut
+  }
+
+  /// Notes what a finished chunk kept and read.
+  mutating func add(_ chunk: FinishedChunk) {
+    func short(_ x: Double) -> Double { (x * 1e6).rounded() / 1e6 }
+    chunks.append(
+      Chunk(
+        index: chunk.index, visibleFrames: chunk.visibleFrames, pagesKept: chunk.pagesKept, pagesRead: chunk.pagesRead,
+        density: short(chunk.density), layerDensities: chunk.layerDensities.map(short)))
   }
 
   /// - Throws: ``RunError`` if something else than the record of a run has this name: it would be lost.

@@ -47,6 +47,12 @@ public struct RunRequest: Sendable {
   public var select: String?
   /// Share of pages that is read, in (0, 1]; nil for the recipe's.
   public var density: Double?
+  /// `topk`: every how many pages of the memory one is read by turns; 0 for none, nil for the recipe's.
+  public var anchorStride: Int?
+  /// `R0` to `R4`: what the offset of anchors follows; nil for R3.
+  public var rotation: String?
+  /// How often pages are selected: `every-pass` or `once-per-chunk`; nil for the former.
+  public var replan: String?
   /// What becomes of skipped pages: `drop` or `centroid`; nil for the recipe's.
   public var tail: String?
   public var growth = Growth()

@@ -82,6 +82,7 @@ public struct VideoRun: Sendable {
     var kvBytes = 0
     func deliver(_ chunk: FinishedChunk) throws {
       clock.add(chunk)
+      record.add(chunk)
       if let directory {
         try clock.measure(\.write) {
           try directory.write(latents: backend.download(chunk.latents), chunk: chunk.index)
@@ -243,7 +244,7 @@ private struct PhaseClock {
     return ChunkReport(
       index: chunk.index, chunks: settings.chunks, frames: written, totalFrames: settings.frames,
       videoSeconds: Double(written) / settings.frameRate.framesPerSecond, visibleFrames: chunk.visibleFrames,
-      density: Double(chunk.pagesRead) / Double(max(1, chunk.pagesKept)), denoiseSeconds: chunk.denoiseSeconds,
+      density: chunk.density, layerDensities: chunk.layerDensities, denoiseSeconds: chunk.denoiseSeconds,
       sealSeconds: chunk.sealSeconds,
       decodeSeconds: decode - last.decode,
       writeSeconds: write - last.write, framesPerSecond: rate,

@@ -84,6 +84,7 @@ public struct ClipDenoiser {
     guard isFinished else { return nil }
     return FinishedChunk(
       index: 0, firstFrame: 0, latents: latents, visibleFrames: latents.shape[0], pagesKept: memory.pagesKept,
-      pagesRead: memory.pagesRead, denoiseSeconds: seconds, sealSeconds: 0, attention: memory.takeRecord())
+      pagesRead: memory.pagesRead, layerDensities: KVMemory.densities([memory]), denoiseSeconds: seconds,
+      sealSeconds: 0, attention: memory.takeRecord())
   }
 }

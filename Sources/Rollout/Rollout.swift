@@ -70,6 +70,11 @@ public struct FinishedChunk: Sendable {
   public let pagesKept: Int
   /// Of these, the pages that a query tile read.
   public let pagesRead: Int
+  /// Realised density of each layer: pages that its lists named over pages in memory, over all heads, query tiles, passes
+  /// (the clean one too) and branches of the chunk.
+  public let layerDensities: [Double]
+  /// The mean of ``layerDensities``.
+  public var density: Double { layerDensities.reduce(0, +) / Double(max(1, layerDensities.count)) }
   /// Seconds of the denoising passes.
   public let denoiseSeconds: Double
   /// Seconds of the clean pass that sealed its keys and values.
@@ -163,12 +168,14 @@ public actor Rollout: AsyncSequence {
       _ = try branches.flow(x, timestep: settings.contextTimestep, memories: memories, onlyMemory: true)
     }
     let attention = memories[0].takeRecord()
+    let densities = KVMemory.densities(memories)
     for memory in memories { memory.seal() }
     let sealed = clock.now
     defer { chunk += 1 }
     return FinishedChunk(
       index: chunk, firstFrame: chunk * frames, latents: x, visibleFrames: visible, pagesKept: kept, pagesRead: read,
-      denoiseSeconds: (denoised - start).seconds, sealSeconds: (sealed - denoised).seconds, attention: attention)
+      layerDensities: densities, denoiseSeconds: (denoised - start).seconds, sealSeconds: (sealed - denoised).seconds,
+      attention: attention)
   }
 
   public nonisolated func makeAsyncIterator() -> Iterator { Iterator(rollout: self) }
@@ -176,6 +183,19 @@ public actor Rollout: AsyncSequence {
   public struct Iterator: AsyncIteratorProtocol {
     let rollout: Rollout
     public func next() async throws -> FinishedChunk? { try await rollout.next() }
+  }
+}
+
+extension KVMemory {
+  /// The share of pages that each layer has read since a chunk was begun, over all branches.
+  static func densities(_ memories: [KVMemory]) -> [Double] {
+    let branches = memories.map(\.pagesListed)
+    return (branches.first ?? []).indices.map { layer in
+      let sums = branches.reduce((listed: 0, visible: 0)) {
+        ($0.listed + $1[layer].listed, $0.visible + $1[layer].visible)
+      }
+      return Double(sums.listed) / Double(max(1, sums.visible))
+    }
   }
 }
 

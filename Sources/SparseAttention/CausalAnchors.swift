@@ -12,19 +12,6 @@ import Compute
 ///
 /// Where an ``AnchorReservoir`` has thinned the middle to multiples of 2^j, the grid is laid over `f / 2^j`.
 public struct CausalAnchors: FrameSelector {
-  /// What the rotation offset follows; `chunk` counts from 0, `steps` denoising steps each.
-  public enum Rotation: String, Sendable, CaseIterable {
-    /// R0: nothing; anchors are fixed.
-    case fixed = "none"
-    /// R1: u = step.
-    case step
-    /// R2: u = chunk.
-    case chunk
-    /// R3: u = chunk x steps + step.
-    case both
-    /// R4: u = chunk x steps + step + layer, so that layers see different frames.
-    case staggered
-  }
   /// How u becomes an offset in 0..<k.
   public enum Order: Sendable {
     /// u mod k, as LVSA does.
@@ -43,13 +30,13 @@ public struct CausalAnchors: FrameSelector {
   public var stride: Int?
   /// Denoising steps of a chunk.
   public var steps: Int
-  public var rotation: Rotation
+  public var rotation: AnchorRotation
   public var order: Order
 
   /// - Throws: ``SparsityError/capacity(_:)`` when the budget leaves no room for an anchor.
   public init(
     budget: Int, sink: Int = 1, recent: Int = 7, chunkFrames: Int, stride: Int? = nil, steps: Int,
-    rotation: Rotation = .both, order: Order = .rising
+    rotation: AnchorRotation = .both, order: Order = .rising
   ) throws(SparsityError) {
     guard sink >= 0, recent >= 0, steps >= 1, stride ?? 1 >= 1 else {
       throw .recipe("rotating anchors need sink, recent frames and stride that are not negative")
@@ -70,31 +57,13 @@ public struct CausalAnchors: FrameSelector {
   }
 
   public var summary: String {
-    "\(budget) frames: \(sink) leading, \(recent) recent, and anchors that turn with \(rotation.rawValue)"
+    "\(budget) frames: \(sink) leading, \(recent) recent, and anchors that \(rotation.summary)"
   }
 
   /// So that the chunk and the frames before it always stand at the same positions and no distance exceeds the budget.
   public var ranksWhatIsRead: Bool { true }
 
-  public var renewal: PlanRenewal {
-    switch rotation {
-    case .fixed, .chunk: .perChunk
-    case .step, .both, .staggered: .perStep
-    }
-  }
-
-  /// The number that the rotation follows. Keys and values written by the clean pass stay for ever, so that pass shares
-  /// the offset of the last step.
-  func phase(_ context: StepContext) -> Int {
-    let step = min(context.step, steps - 1)
-    return switch rotation {
-    case .fixed: 0
-    case .step: step
-    case .chunk: context.chunk
-    case .both: context.chunk * steps + step
-    case .staggered: context.chunk * steps + step + context.layer
-    }
-  }
+  public var renewal: PlanRenewal { rotation.renewal }
 
   /// The offset of phase u on a grid of stride k.
   func offset(_ u: Int, stride k: Int) -> Int {
@@ -132,7 +101,7 @@ public struct CausalAnchors: FrameSelector {
     var middle = Array(past.filter { $0 >= sink }.dropLast(recent))
     var latest = Array(past.suffix(recent))
     let spacing = Self.spacing(middle)
-    let chosen = offset(phase(context), stride: k)
+    let chosen = offset(rotation.phase(at: context, steps: steps), stride: k)
     var anchors = Set(middle.filter { $0 / spacing % k == chosen })
     while sinks.count + anchors.count + latest.count + context.frames < budget, let last = middle.popLast() {
       anchors.remove(last)

@@ -7,6 +7,13 @@
 ///
 /// so that the mean of s over i >= 1, weighted by L_i, is `target`. Chunk 0 is dense and outside of the sum. A query tile
 /// reads floor((1 - s_i) K) of K pages, at least one. Nothing depends on content, layer, head or step.
+///
+/// K counts every page in memory, as in the released code: beside ``PersistentBlocks`` the persistent pages are candidates
+/// like the others, so that growth alone decides what a chunk costs (``CountedPages/all``).
+///
+/// The rule needs the video's length. A rollout without end is planned for a nominal ``horizon`` and stays as sparse as at
+/// its end from there on (light_forcing.md sections 2.2 and 12.7: choose a horizon and clamp). Planned for ever, beta would
+/// grow without bound and the first minutes be dense.
 public struct ChunkAwareGrowth: DensitySchedule, Equatable {
   /// s_target: mean share of pages that is skipped, in [0, 1).
   public var target: Double
@@ -16,18 +23,19 @@ public struct ChunkAwareGrowth: DensitySchedule, Equatable {
   public var window: Int?
   /// f
   public var chunkFrames: Int
-  /// Chunks that a rollout without end is planned for; from there on, sparsity stays as it is.
-  public var openEndedChunks: Int
+  /// Latent frames that a rollout without end is planned for: 63, those of the released long setting. From there on,
+  /// sparsity stays as it is.
+  public var horizon: Int
 
   /// The published short setting (5 s): 0.88, 0.98, 21 frames. Without a base, the target is also the base.
   public init(
-    target: Double = 0.88, base: Double? = 0.98, window: Int? = 21, chunkFrames: Int = 3, openEndedChunks: Int = 21
+    target: Double = 0.88, base: Double? = 0.98, window: Int? = 21, chunkFrames: Int = 3, horizon: Int = 63
   ) {
     self.target = target
     self.base = base ?? target
     self.window = window
     self.chunkFrames = chunkFrames
-    self.openEndedChunks = openEndedChunks
+    self.horizon = horizon
   }
 
   /// 5 seconds, 21 latent frames.
@@ -37,6 +45,7 @@ public struct ChunkAwareGrowth: DensitySchedule, Equatable {
 
   public var summary: String { "growing sparsity, \(target) on average towards \(base)" }
   public var rounding: FloatingPointRoundingRule { .down }
+  public var counted: CountedPages { .all }
 
   /// beta for a rollout of `chunks` chunks; 0 if there is none after the first.
   public func beta(chunks: Int) -> Double {
@@ -50,13 +59,22 @@ public struct ChunkAwareGrowth: DensitySchedule, Equatable {
     return weighted > 0 ? (base - target) * visible / weighted : 0
   }
 
+  /// Chunks of a rollout without end up to its horizon, at least one after the first.
+  private var plannedChunks: Int { max(2, (horizon + chunkFrames - 1) / chunkFrames) }
+
   /// s_i. Chunks past the end, as of a rollout that outlives its plan, are as sparse as the last.
   public func sparsity(chunk: Int, of total: Int?) -> Double {
     if chunk == 0 { return 0 }
-    let chunks = total ?? openEndedChunks
-    let i = max(1, min(chunk, chunks - 1))
-    let s = base - beta(chunks: chunks) / Double((i + 1) * chunkFrames).squareRoot()
-    return min(max(s, 0), 0.999)
+    let chunks = total ?? plannedChunks
+    return sparsity(chunk: min(chunk, chunks - 1), beta: beta(chunks: chunks))
+  }
+  private func sparsity(chunk: Int, beta: Double) -> Double {
+    min(max(base - beta / Double((max(1, chunk) + 1) * chunkFrames).squareRoot(), 0), 0.999)
+  }
+
+  public func densities(total: Int) -> [Double] {
+    let beta = beta(chunks: total)
+    return (0..<total).map { $0 == 0 ? 1 : 1 - sparsity(chunk: $0, beta: beta) }
   }
 
   public func density(chunk: Int, of total: Int?) -> Double { 1 - sparsity(chunk: chunk, of: total) }
@@ -67,7 +85,7 @@ public struct ChunkAwareGrowth: DensitySchedule, Equatable {
         throw .recipe("a \(name) sparsity of \(value) is not in [0, 1); the published ones are 0.88 and 0.98")
       }
     }
-    guard window ?? 1 >= 1, chunkFrames >= 1, openEndedChunks >= 1 else {
+    guard window ?? 1 >= 1, chunkFrames >= 1, horizon >= 1 else {
       throw .recipe("chunk-aware growth over windows, chunks or rollouts of no frames")
     }
   }

@@ -10,7 +10,8 @@ import Compute
 ///
 /// Then it reads the pages with the best pooled scores among those of these frames and of its own chunk, as many as the
 /// budget of *all* local pages allows. No page is forced: frames only make candidates. With `keep` earlier frames or fewer
-/// all pages are candidates. However long the memory, there are at most `keep` + chunk frames of candidates.
+/// all pages are candidates. Pages that persist are read besides, or are candidates too if the budget counts them
+/// (``CountedPages``); they count as no frames. However long the memory, there are at most `keep` + chunk frames of candidates.
 public struct Hierarchical: PageSelector, Equatable {
   /// Earlier frames whose pages are candidates: 6 (3 in the long setting).
   public var keep: Int
@@ -42,35 +43,40 @@ public struct Hierarchical: PageSelector, Equatable {
   }
 
   /// The most pages that a tile may choose from.
-  private func candidates(_ census: PageCensus) -> Int {
+  private func candidates(_ census: PageCensus, _ budget: PageBudget) -> Int {
     let past = census.past
-    if past.count <= keep { return census.local }
+    if past.count <= keep { return budget.choice(census) }
     let middle = past.dropFirst(sink).dropLast(near).sorted(by: >)
-    return past.prefix(sink).reduce(census.current, +) + past.suffix(near).reduce(0, +)
+    let persistent = budget.choice(census) - census.local
+    return past.prefix(sink).reduce(persistent + census.current, +) + past.suffix(near).reduce(0, +)
       + middle.prefix(retrieved).reduce(0, +)
   }
 
   public func pagesRead(of census: PageCensus, budget: PageBudget) -> Int {
-    census.persistent + min(budget.pages(of: census.local), candidates(census))
+    budget.fixed(census) + min(budget.pages(of: budget.choice(census)), candidates(census, budget))
   }
 
   public func plan(
     _ queries: DeviceTensor, over view: LayerView, budget: PageBudget, at context: StepContext, on backend: any Backend
   ) -> PageLists {
-    let most = view.census.map(\.local).max() ?? 0
-    let count = view.census.map { pagesRead(of: $0, budget: budget) - $0.persistent }.max() ?? 0
+    let most = view.census.map(budget.choice).max() ?? 0
+    let count = view.census.map { pagesRead(of: $0, budget: budget) - budget.fixed($0) }.max() ?? 0
+    let slots = view.choice(budget)
     if count >= most { return PageLists(shared: view.all) }
     let means = backend.tileMeans(queries, tiles: view.tiles, heads: view.heads)
-    var scores = backend.pageScores(means, pool: view.pool, layer: view.layer, slots: view.local, scale: 1)
+    var scores = backend.pageScores(means, pool: view.pool, layer: view.layer, slots: slots, scale: 1)
     let middleFrames = view.census.map { $0.past.count > keep ? $0.past.count - sink - near : 0 }.max() ?? 0
     if middleFrames > 0 {
-      let groups = view.fixed("middle frames, sink \(sink), near \(near), keep \(keep)") { middle(view.census[$0]) }
+      let groups = view.fixed("middle frames, sink \(sink), near \(near), keep \(keep)") { head in
+        let census = view.census[head]
+        return Array(repeating: -1, count: budget.choice(census) - census.local) + middle(census)
+      }
       let frames = backend.groupMeans(scores, groups: groups, count: middleFrames)
       let best = backend.topPages(frames, count: retrieved, slots: nil, forced: nil)
       scores = backend.keepGroups(scores, groups: groups, kept: best)
     }
     return PageLists(
-      shared: view.persistent, perTile: backend.topPages(scores, count: count, slots: view.local, forced: nil))
+      shared: view.unchosen(budget), perTile: backend.topPages(scores, count: count, slots: slots, forced: nil))
   }
 
   /// The number of each local page's frame among those between sink and near; -1 for pages that are candidates anyway.

@@ -40,6 +40,11 @@ public final class KVMemory {
   private var views: [LayerView?] = []
   /// Lists that serve more than one pass, by layer.
   private var plans: [Int: PageLists] = [:]
+  /// Time spent since ``begin(frames:)`` on choosing pages and on reading them, as the host sees it: of a backend that
+  /// works while the host goes on, only what was waited for.
+  public private(set) var times = (selection: Duration.zero, attention: Duration.zero)
+  /// What each layer of the transformer has read since ``begin(frames:)``, by layer.
+  private var readings: [Int: Reading] = [:]
   /// `[heads, pages]` per stored layer: attention that each resident page received in the clean pass.
   private var masses: [DeviceTensor?] = []
   /// Looks on; nil unless ``record(_:)`` was called.
@@ -90,13 +95,15 @@ public final class KVMemory {
   public var pagesKept: Int { table.resident(layer: 0, head: 0).count }
   /// Of these, pages that a query tile reads in the current chunk.
   public var pagesRead: Int { recipe.select.pagesRead(of: view(0).census[0], budget: budget) }
-  private var budget: PageBudget { recipe.density.budget(chunk: chunk, of: chunkCount) }
+  /// What a query tile of the current chunk may read.
+  private var budget = PageBudget(density: 1)
 
   /// Starts the next chunk: gives its pages slots, and the pages of a `window`-positioned memory their new ranks.
   public func begin(frames: Int) {
     precondition(chunkPages.isEmpty, "a chunk was begun before the last one was sealed")
     precondition(frames <= nextFrames, "a chunk of \(frames) frames in a memory made for \(nextFrames)")
     chunk += 1
+    budget = recipe.density.budget(chunk: chunk, of: chunkCount)
     step = 0
     isCleanPass = false
     chunkFrames = frames
@@ -114,6 +121,8 @@ public final class KVMemory {
       return backend.upload(indices: slots, shape: [table.heads, count])
     }
     plans = [:]
+    readings = [:]
+    times = (.zero, .zero)
     views = Array(repeating: nil, count: table.layers)
     masses = Array(repeating: nil, count: table.layers)
   }
@@ -203,11 +212,17 @@ public final class KVMemory {
   public func attend(layer: Int, queries: DeviceTensor, scale: Float) -> DeviceTensor {
     let stored = layer % table.layers
     let view = view(stored)
+    let clock = ContinuousClock()
+    let start = clock.now
     let lists = plan(layer: layer, queries: queries, view: view)
+    times.selection += clock.now - start
+    record(lists, of: view, layer: layer)
     let policy = isCleanPass ? recipe.memory.mass : .none
+    let planned = clock.now
     let attended = backend.attend(
       queries, tiles: chunkTiles, pool: pool, layer: stored, lists: lists, scale: scale,
       answers: policy == .attended ? .mass : [])
+    times.attention += clock.now - planned
     switch policy {
     case .none: break
     case .pooled: masses[stored] = pooledMass(queries, view: view, scale: scale)
@@ -220,6 +235,31 @@ public final class KVMemory {
     }
     if recorder != nil { note(layer: layer, queries: queries, view: view, lists: lists, scale: scale) }
     return attended.output
+  }
+
+  /// Adds what `lists` names to what `layer` has read. Stays with the backend until ``pagesListed`` asks.
+  private func record(_ lists: PageLists, of view: LayerView, layer: Int) {
+    let listed = backend.listedPages(lists, tiles: chunkTiles.count)
+    var reading = readings[layer] ?? Reading()
+    reading.listed = reading.listed.map { backend.combine(1, $0, 1, listed) } ?? listed
+    reading.visible += chunkTiles.count * view.pages.reduce(0) { $0 + $1.count }
+    readings[layer] = reading
+  }
+
+  /// What each layer of the transformer has read in the passes of the current chunk, layer 0 first: pages that the lists
+  /// given to the kernel named, and pages in memory, both summed over heads, query tiles and passes. A layer of a clean
+  /// pass that nobody needs reads nothing. Waits for the backend; ask before ``seal()``.
+  public var pagesListed: [(listed: Int, visible: Int)] {
+    readings.sorted { $0.key < $1.key }.map { _, reading in
+      let heads = reading.listed.map { backend.download($0).floats() } ?? []
+      return (heads.reduce(0) { $0 + Int($1) }, reading.visible)
+    }
+  }
+
+  /// Pages listed for a layer, `[heads]`, and pages that it could have read.
+  private struct Reading {
+    var listed: DeviceTensor?
+    var visible = 0
   }
 
   /// Whether the layer that needs no output of the clean pass must still be given its queries, to ``observe``.
@@ -293,6 +333,7 @@ public final class KVMemory {
     chunkSlots = []
     views = []
     plans = [:]
+    readings = [:]
   }
 
   /// `[layer x heads + head][page]`: what the clean pass gave each page, the same for all heads of a layer if the policy

@@ -45,6 +45,13 @@ public final class LayerView {
     fixed("local") { head in pages[head].dropFirst(census[head].persistent).map(\.slot) }
   }
 
+  /// `[heads, n]`: the slots of the pages among which a selector chooses under `budget`.
+  public func choice(_ budget: PageBudget) -> DeviceIndices { budget.counted == .local ? local : all }
+  /// `[heads, n]`: the slots of the pages that every query reads besides.
+  public func unchosen(_ budget: PageBudget) -> DeviceIndices {
+    budget.counted == .local ? persistent : fixed("none") { _ in [] }
+  }
+
   /// `[heads, n]`: an index list that is the same for the whole chunk, one row per head, padded with -1 and uploaded when
   /// it is first asked for.
   public func fixed(_ name: String, _ row: (_ head: Int) -> [Int32]) -> DeviceIndices {

@@ -76,19 +76,33 @@ public struct SparsityRecipe: Sendable {
     SparsityRecipe(name: "lvsa", memory: reservoir ?? KeepAll(), select: anchors, positions: positions)
   }
 
+  /// This project's own: persistent blocks, read by chunk-aware growth that counts them too, a part of them by turns, and a
+  /// centroid row for each page that is skipped.
+  ///
+  /// - Parameter steps: Denoising steps of a chunk, which anchors turn with.
+  public static func longtake(_ settings: LongTake = LongTake(), steps: Int, positions: PositionMode = .absolute)
+    -> SparsityRecipe
+  {
+    SparsityRecipe(
+      name: "longtake", memory: settings.blocks, density: settings.growth,
+      select: PooledTopK(
+        anchors: settings.anchorStride.map { PageAnchors(stride: $0, rotation: settings.rotation, steps: steps) }),
+      tail: settings.tail, positions: positions)
+  }
+
   /// The names of the recipes that exist.
-  public static let names = ["dense", "self-forcing", "sparse-forcing", "light-forcing", "lvsa"]
+  public static let names = ["dense", "self-forcing", "sparse-forcing", "light-forcing", "lvsa", "longtake"]
 }
 
 /// How often pages are selected.
 public enum Replanning: String, Sendable, Codable, CaseIterable {
   /// Anew in every pass, as published: exact.
-  case everyPass
+  case everyPass = "every-pass"
   /// In a chunk's first denoising step, for each layer; the later steps and the clean pass replay the lists. Saves the
   /// selection of four passes out of five, which is little (docs/speed-log.md), and is not what was published: with the
   /// shipped model, 21 frames, the latents of `light-forcing` then lie 0.38 to 0.46 (relative L2) from those with
   /// selection in every pass, those of `sparse-forcing` 0.56 to 0.68.
-  case oncePerChunk
+  case oncePerChunk = "once-per-chunk"
 }
 
 /// Numbers of Sparse Forcing (arXiv 2604.21221).
@@ -129,4 +143,31 @@ public struct LightForcing: Sendable, Equatable {
   /// For 15 seconds: 12 frames in memory, the first pinned; made for positions by rank (`window`).
   public static let long = LightForcing(
     window: 12, sink: 1, growth: .long, hierarchy: Hierarchical(keep: 3, sink: 1, near: 1))
+}
+
+/// Numbers of the recipe `longtake`, chosen by measurement on the shipped model (docs/quality-longtake.md).
+public struct LongTake: Sendable, Equatable {
+  /// Which pages stay.
+  public var blocks: PersistentBlocks
+  /// How many are read, persistent ones among them.
+  public var growth: ChunkAwareGrowth
+  /// Every how many pages one is read by turns; nil for none.
+  public var anchorStride: Int?
+  /// What the turns follow.
+  public var rotation: AnchorRotation
+  /// What becomes of skipped pages.
+  public var tail: Compensation
+
+  public init(
+    blocks: PersistentBlocks = PersistentBlocks(capacityFrames: 6, localWindow: 6, sink: 3),
+    target: Double = 0.5, base: Double = 0.6, anchorStride: Int? = 8, rotation: AnchorRotation = .both,
+    tail: Compensation = .centroidTail, chunkFrames: Int = 3
+  ) {
+    self.blocks = blocks
+    growth = ChunkAwareGrowth(
+      target: target, base: base, window: blocks.capacityFrames + blocks.localWindow, chunkFrames: chunkFrames)
+    self.anchorStride = anchorStride
+    self.rotation = rotation
+    self.tail = tail
+  }
 }

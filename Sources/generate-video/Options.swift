@@ -122,7 +122,8 @@ struct MemoryOptions: ParsableArguments {
   @Option(
     help: """
       Recipe: dense (keep and read every frame), self-forcing (a sliding window), sparse-forcing (persistent pages), \
-      light-forcing (growing sparsity), lvsa (rotating anchors and a window) (default: self-forcing; dense in clip mode).
+      light-forcing (growing sparsity), lvsa (rotating anchors and a window), longtake (persistent pages, growing sparsity, \
+      anchors and a tail) (default: self-forcing; dense in clip mode).
       """)
   var sparsity: String?
 

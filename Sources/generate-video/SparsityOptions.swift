@@ -9,6 +9,21 @@ struct SparsityOptions: ParsableArguments {
   @Option(parsing: .unconditional, help: "Share of pages that topk reads, in (0, 1] (default: 0.25, or growth).")
   var density: Double?
 
+  @Option(
+    help: """
+      How often topk and hierarchical select: every-pass, as published, or once-per-chunk, in the first denoising step, \
+      the other passes reading the same pages (an approximation that saves little) (default: every-pass).
+      """)
+  var replan: String?
+
+  @Option(
+    parsing: .unconditional,
+    help: """
+      With topk: every how many pages of the memory one is read by turns, whatever its score; 0 for none (default: none, \
+      in longtake its own).
+      """)
+  var anchorStride: Int?
+
   @Option(help: "What becomes of skipped pages: drop, centroid (default: the recipe's).")
   var tail: String?
 
@@ -39,11 +54,21 @@ struct SparsityOptions: ParsableArguments {
   var lvsaScale: Double?
 
   @Option(
+    help: """
+      lvsa chunk by chunk, and --anchor-stride: what moves the anchors on. R0 nothing, R1 the denoising step, R2 the chunk, \
+      R3 chunk and step, R4 chunk, step and layer, so that layers see different frames (default: R3).
+      """)
+  var lvsaRotation: String?
+
+  @Option(
     parsing: .unconditional,
-    help: "light-forcing: mean share of pages that is not read (default: 0.88; given alone, also the base).")
+    help: """
+      light-forcing, longtake: mean share of pages that is not read, over all chunks but the first (default: 0.88, in \
+      longtake its own; given alone, also the base).
+      """)
   var cagTarget: Double?
 
-  @Option(parsing: .unconditional, help: "light-forcing: share that late chunks tend to (default: 0.98).")
+  @Option(parsing: .unconditional, help: "light-forcing, longtake: share that late chunks tend to (default: 0.98, in longtake its own).")
   var cagBase: Double?
 
   @Option(parsing: .unconditional, help: "light-forcing: past frames that may be read from (default: 6).")
@@ -58,6 +83,7 @@ struct SparsityOptions: ParsableArguments {
   func apply(to request: inout RunRequest) {
     (request.select, request.density, request.tail) = (select, density, tail)
     (request.memoryCapacity, request.localWindow) = (memoryCapacity, localWindow)
+    (request.replan, request.anchorStride, request.rotation) = (replan, anchorStride, lvsaRotation)
     (request.anchors.window, request.anchors.first, request.anchors.stride) = (lvsaWindow, lvsaFirst, lvsaStride)
     (request.anchors.budget, request.anchors.scale) = (lvsaBudget, lvsaScale)
     (request.growth.target, request.growth.base) = (cagTarget, cagBase)

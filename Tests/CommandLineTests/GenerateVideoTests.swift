@@ -37,6 +37,44 @@ import VideoIO
     #expect(result.error.contains("chunk 2/2") && result.error.contains("fps end to end"), "\(result.error)")
   }
 
+  @Test("A run measures what each chunk and layer read, and the memory of persistent pages: constant, 42% below dense")
+  func aRunMeasuresWhatEachChunkAndLayer() throws {
+    let scratch = try Scratch()
+    var bytes: [String: Int] = [:]
+    // Of 10 pages a frame: a quarter of the window, then the persistent pages besides.
+    let sparseShares: [Double] = [8.0 / 30, 0.25, 45.0 / 90, 0.625, 0.625, 0.625, 0.625]
+    let expected: [(String, [Double])] = [
+      ("self-forcing", [Double](repeating: 1, count: 7)), ("sparse-forcing", sparseShares),
+    ]
+    for (recipe, shares) in expected {
+      let flags = ["--size", "160x64", "--tile", "2x2", "--num-frames", "81", "--sparsity", recipe]
+      let result = try generate(Self.quick + flags + ["-o", recipe + ".y4m", "--json"], in: scratch)
+      #expect(result.status == 0, "\(result.error)")
+      var chunks: [[String: Any]] = []
+      for line in result.text.split(separator: "\n") {
+        let event = try json(Data(line.utf8))
+        if event["event"] as? String == "chunk" { chunks.append(try #require(event["value"] as? [String: Any])) }
+      }
+      let sizes = chunks.compactMap { $0["kv_bytes"] as? Int }
+      #expect(sizes.count == 7 && Set(sizes).count == 1)
+      bytes[recipe] = sizes.last
+      let record = try json(Data(contentsOf: URL(fileURLWithPath: scratch.file(recipe + ".json"))))
+      let recorded = try #require(record["chunks"] as? [[String: Any]])
+      for (index, share) in shares.enumerated() {
+        let layers = try #require(chunks[index]["layer_densities"] as? [Double])
+        #expect(layers.count == 6 && layers.allSatisfy { abs($0 - share) < 1e-12 }, "\(recipe) \(index): \(layers)")
+        let mean = try #require(chunks[index]["density"] as? Double)
+        #expect(abs(mean - share) < 1e-12)
+        let written = try #require(recorded[index]["layer_densities"] as? [Double])
+        #expect(written.count == 6 && zip(written, layers).allSatisfy { abs($0 - $1) <= 5e-7 })
+        // From chunk 4 on nothing grows.
+        if index >= 4, recipe == "sparse-forcing" { #expect(recorded[index]["pages_kept"] as? Int == 120) }
+      }
+    }
+    let (sparse, dense) = (try #require(bytes["sparse-forcing"]), try #require(bytes["self-forcing"]))
+    #expect(Double(sparse) < 0.58 * Double(dense), "\(sparse) of \(dense) bytes")
+  }
+
   @Test("The same arguments give the same bytes, on any number of threads, to a file or to standard output")
   func theSameArgumentsGiveTheSameBytes()
     throws

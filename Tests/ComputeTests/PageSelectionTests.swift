@@ -42,6 +42,29 @@ import Testing
     }
   }
 
+  @Test("Listed pages are counted, padding and tail apart", arguments: [(1, 1, 1, 0), (3, 5, 2, 4), (2, 7, 0, 9)])
+  func listedPagesAreCountedPaddingAndTail(heads: Int, tiles: Int, shared: Int, own: Int) {
+    var random = RandomTensors()
+    let common = (0..<heads * shared).map { _ in Int32(random.integer(0...5)) - 1 }
+    let rest = (0..<heads * tiles * own).map { _ in Int32(random.integer(0...3)) - 1 }
+    let (reference, one, three) = onEachBackend { backend in
+      [
+        backend.listedPages(
+          PageLists(
+            shared: backend.upload(indices: common, shape: [heads, shared]),
+            perTile: own == 0 ? nil : backend.upload(indices: rest, shape: [heads, tiles, own]),
+            tail: backend.upload(indices: [Int32](repeating: 1, count: heads), shape: [heads, 1])), tiles: tiles)
+      ]
+    }
+    let wanted = (0..<heads).map { head in
+      Float(
+        tiles * common[head * shared..<(head + 1) * shared].count { $0 >= 0 }
+          + rest[head * tiles * own..<(head + 1) * tiles * own].count { $0 >= 0 })
+    }
+    #expect(one[0].floats() == wanted && one[0].shape == [heads], "seed \(random.seed)")
+    #expect(reference[0].floats() == wanted && three[0].floats() == wanted, "seed \(random.seed)")
+  }
+
   @Test("A slot that is written again has the statistics of its last page") func aSlotThatIsWrittenAgainHas() {
     var random = RandomTensors()
     let f = PageFixture(&random, heads: 2, dim: 12, tokens: 9, pages: 1, spare: 0)

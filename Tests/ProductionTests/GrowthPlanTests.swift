@@ -1,5 +1,6 @@
 import Foundation
 import Production
+import SparseAttention
 import Testing
 
 /// Light Forcing's published tables, and Sparse Forcing's counts, through `plan`.
@@ -129,6 +130,8 @@ import Testing
       ($0.height, $0.width) = (480, 832)
     }
     #expect(Double(sparse.kvBytes) < 0.58 * Double(dense.kvBytes), "\(sparse.kvBytes) of \(dense.kvBytes)")
+    #expect(sparse.windowKvBytes == dense.kvBytes)
+    #expect(sparse.text.contains("42.86% below a dense cache of the model's window"), "\(sparse.text)")
     let wider = try plan {
       $0.frames = 161
       $0.sparsity = "sparse-forcing"
@@ -136,6 +139,65 @@ import Testing
     }
     #expect(wider.chunks.prefix(6).map(\.visibleFrames) == [3, 6, 9, 12, 13, 13])
     #expect(wider.chunks[5].pagesRead == 4 * 24 + 9 * 12)
+  }
+
+  @Test("Longtake keeps persistent pages, counts them in its growth, and takes the flags of its parts")
+  func longtakeKeepsPersistentPagesCountsThemIn() throws {
+    let settings = LongTake()
+    let kept = settings.blocks.capacityFrames + settings.blocks.localWindow
+    let plan = try plan {
+      $0.frames = 321
+      $0.sparsity = "longtake"
+    }
+    for (chunk, density) in zip(plan.chunks, settings.growth.densities(total: 27)) {
+      #expect(chunk.visibleFrames == min(kept, 3 * (chunk.index + 1)) && chunk.pagesKept == 24 * chunk.visibleFrames)
+      #expect(chunk.density == density && chunk.pagesRead == max(1, Int(density * Double(chunk.pagesKept))))
+    }
+    #expect(plan.reads == nil && plan.recipe == "longtake")
+    let own = try self.plan {
+      $0.frames = 161
+      $0.sparsity = "longtake"
+      ($0.growth.target, $0.growth.base) = (0.8, 0.9)
+      ($0.memoryCapacity, $0.localWindow, $0.sink) = (4, 9, 1)
+    }
+    #expect(own.chunks.map(\.visibleFrames) == [3, 6, 9, 12] + Array(repeating: 13, count: 10))
+    #expect(own.memory == "4 frames of persistent pages beside a window of 9, sink 1")
+    // Sparse Forcing's quarter of the window, were growth to count all pages, would be 30 of 48 frames' worth.
+    let flat = try self.plan {
+      $0.frames = 161
+      $0.memory = "persistent"
+      $0.select = "topk"
+      $0.growth.target = 0.375
+    }
+    #expect(flat.chunks.dropFirst(3).allSatisfy { $0.pagesRead == 180 && $0.pagesKept == 288 })
+    let settingsOf = { (change: (inout RunRequest) -> Void) in try RunSettings(request(change)).recipe }
+    #expect(try settingsOf { $0.sparsity = "longtake" }.tail == settings.tail)
+    let other = try settingsOf {
+      $0.sparsity = "longtake"
+      ($0.tail, $0.anchorStride, $0.rotation, $0.replan) = ("drop", 5, "r4", "once-per-chunk")
+    }
+    #expect(other.tail == .drop && other.select == .topk(anchorStride: 5, rotation: .staggered))
+    #expect(other.replan == .oncePerChunk)
+  }
+
+  @Test("A plan of three hours takes time in proportion to its chunks") func aPlanOfThreeHoursTakesTime() throws {
+    for sparsity in ["dense", "self-forcing", "sparse-forcing", "light-forcing", "longtake"] {
+      func seconds(_ frames: Int) throws -> (Double, RunPlan) {
+        let clock = ContinuousClock()
+        let start = clock.now
+        let plan = try plan {
+          $0.frames = frames
+          $0.sparsity = sparsity
+        }
+        let time = clock.now - start
+        return (Double(time.components.seconds) + Double(time.components.attoseconds) * 1e-18, plan)
+      }
+      // 21600 s of 16 fps; a quadratic plan takes minutes.
+      let (time, plan) = try seconds(345_601)
+      #expect(time < 10, "\(sparsity): \(time) s")
+      #expect(plan.chunks.count == 28_801)
+      if sparsity == "dense" { #expect(plan.chunks[28_800].visibleFrames == 86_401) }
+    }
   }
 
   @Test("A constant share of a window is rounded up") func aConstantShareOfAWindowIs() throws {

@@ -15,8 +15,16 @@ import Testing
   @Test(
     "A wrong request is refused with what would be right",
     arguments: [
-      Wrong("there are dense, self-forcing, sparse-forcing, light-forcing, lvsa") { $0.sparsity = "magic" },
+      Wrong("there are dense, self-forcing, sparse-forcing, light-forcing, lvsa, longtake") { $0.sparsity = "magic" },
       Wrong("there are all, topk, hierarchical, anchors") { $0.select = "some" },
+      Wrong("there are R0, R1, R2, R3, R4") { ($0.sparsity, $0.rotation) = ("lvsa", "R5") },
+      Wrong("needs --mode chunks") { ($0.sparsity, $0.mode, $0.rotation) = ("lvsa", .clip, "R3") },
+      Wrong("belongs to --sparsity lvsa or longtake") { $0.rotation = "R3" },
+      Wrong("has nothing to turn") { ($0.sparsity, $0.rotation) = ("sparse-forcing", "R3") },
+      Wrong("belongs to --select topk") { ($0.sparsity, $0.anchorStride) = ("light-forcing", 4) },
+      Wrong("the least is 0") { ($0.sparsity, $0.anchorStride) = ("longtake", -1) },
+      Wrong("there are every-pass, once-per-chunk") { $0.replan = "never" },
+      Wrong("needs a selection by content") { ($0.sparsity, $0.replan) = ("lvsa", "once-per-chunk") },
       Wrong("there are all, window, persistent, reservoir") { $0.memory = "most" },
       Wrong("there are drop, centroid") { $0.tail = "mean" },
       Wrong("1 to 21 are possible") { ($0.sparsity, $0.anchors.stride) = ("lvsa", 22) },

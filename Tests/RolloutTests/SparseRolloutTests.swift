@@ -78,6 +78,55 @@ import WanModel
     #expect(dense.chunks.map(\.pagesRead) == [24, 48, 72, 96, 120, 144, 168])
     let saved = 1 - Double(sparse.bytes) / Double(dense.bytes)
     #expect(saved > 0.42, "\(saved) of the memory of 21 frames is saved")
+    // Every list is counted: all pages in the first chunk's six, then what the plan says.
+    for chunk in sparse.chunks + dense.chunks {
+      #expect(chunk.layerDensities.count == 6)
+      for density in chunk.layerDensities { #expect(density == Double(chunk.pagesRead) / Double(chunk.pagesKept)) }
+    }
+  }
+
+  @Test("Longtake reads what its growth allows of all pages in memory, in every layer, and has no end")
+  func longtakeReadsWhatItsGrowthAllowsOf() async throws {
+    let settings = LongTake()
+    let recipe = SparsityRecipe.longtake(settings, steps: 4)
+    let run = try await run(recipe, frames: 33)
+    let kept = settings.blocks.capacityFrames + settings.blocks.localWindow
+    for chunk in run.chunks {
+      #expect(chunk.pagesKept == 8 * min(kept, 3 * (chunk.index + 1)))
+      let budget = settings.growth.budget(chunk: chunk.index, of: 11)
+      #expect(chunk.pagesRead == budget.pages(of: chunk.pagesKept))
+      for density in chunk.layerDensities { #expect(density == Double(chunk.pagesRead) / Double(chunk.pagesKept)) }
+    }
+    #expect(run.chunks[10].density < 1)
+    let again = try await self.run(recipe, frames: 33, threads: 3)
+    #expect(again.latents == run.latents, "the same bytes on any number of threads")
+    // A rollout without end follows the plan for 63 frames.
+    let backend = CPUBackend(threads: 2)
+    let transformer = try model.folder.loadTransformer(on: backend)
+    var endless = RolloutSettings(
+      latentHeight: 8, latentWidth: 16, latentFrames: nil,
+      schedule: try FlowSchedule(nominal: [1000, 750, 500, 250], shift: 5), recipe: recipe)
+    endless.tile = PageTile(rows: 2, columns: 2)
+    let rollout = try Rollout(
+      transformer: transformer, text: model.context(transformer, on: backend), noise: CounterNoise(seed: 11),
+      settings: endless, on: backend)
+    #expect(rollout.memoryBytes == run.bytes)
+    for index in 0..<24 {
+      let chunk = try #require(try await rollout.next())
+      let budget = settings.growth.budget(chunk: min(index, 20), of: 21)
+      #expect(chunk.pagesRead == budget.pages(of: chunk.pagesKept) && chunk.index == index)
+    }
+  }
+
+  @Test("Longtake with everything read is exact") func longtakeWithEverythingReadIsExact() async throws {
+    let dense = try await run(.selfForcing(window: 21)).latents
+    let whole = LongTake(
+      blocks: PersistentBlocks(capacityFrames: 15), target: 0, base: 0, anchorStride: 8, tail: .centroidTail)
+    for positions in PositionMode.allCases {
+      for (a, b) in zip(try await run(.longtake(whole, steps: 4, positions: positions)).latents, dense) {
+        #expect(distance(a, b) < 1e-5, "positions \(positions)")
+      }
+    }
   }
 
   @Test("Light Forcing reads what its growth allows") func lightForcingReadsWhatItsGrowthAllows() async throws {

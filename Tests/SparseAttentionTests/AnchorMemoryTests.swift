@@ -156,7 +156,7 @@ import Testing
 
   @Test("Each rotation follows its own counter, and the clean pass stays with the last step")
   func eachRotationFollowsItsOwnCounterAnd() throws {
-    func anchors(_ rotation: CausalAnchors.Rotation) throws -> CausalAnchors {
+    func anchors(_ rotation: AnchorRotation) throws -> CausalAnchors {
       try CausalAnchors(budget: 21, chunkFrames: 3, steps: 4, rotation: rotation)
     }
     func read(_ anchors: CausalAnchors, chunk: Int, step: Int, layer: Int = 0) -> [Int] {
@@ -170,7 +170,7 @@ import Testing
     #expect(Set(read(try anchors(.chunk), chunk: 23, step: 3)) == [23 % 7])
     #expect(Set(read(try anchors(.both), chunk: 23, step: 3)) == [(23 * 4 + 3) % 7])
     #expect(Set(read(try anchors(.staggered), chunk: 23, step: 3, layer: 5)) == [(23 * 4 + 3 + 5) % 7])
-    for rotation in CausalAnchors.Rotation.allCases {
+    for rotation in AnchorRotation.allCases {
       #expect(try read(anchors(rotation), chunk: 23, step: 4) == read(anchors(rotation), chunk: 23, step: 3))
     }
     #expect(try anchors(.chunk).renewal == .perChunk && anchors(.both).renewal == .perStep)

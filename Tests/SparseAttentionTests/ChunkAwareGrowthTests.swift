@@ -83,6 +83,31 @@ import Testing
     #expect(short.sparsity(chunk: 3, of: nil) == short.sparsity(chunk: 3, of: 21))
   }
 
+  @Test(
+    "Without an end, growth is planned for 63 latent frames whatever the chunk, and then holds",
+    arguments: [(1, 63), (3, 21), (6, 11), (63, 2), (100, 2)])
+  func withoutAnEndGrowthIsPlannedFor(chunkFrames: Int, chunks: Int) {
+    for setting in [ChunkAwareGrowth.short, .long] {
+      var growth = setting
+      growth.chunkFrames = chunkFrames
+      for chunk in 0..<chunks {
+        #expect(growth.sparsity(chunk: chunk, of: nil) == growth.sparsity(chunk: chunk, of: chunks))
+      }
+      for chunk in [chunks, chunks + 1, 1_000_000] {
+        #expect(growth.sparsity(chunk: chunk, of: nil) == growth.sparsity(chunk: chunks - 1, of: chunks))
+      }
+      #expect(growth.sparsity(chunk: 1_000_000, of: nil) < growth.base)
+    }
+  }
+
+  @Test("All chunks' densities at once are those of each chunk", arguments: [1, 2, 7, 300])
+  func allChunksDensitiesAtOnceAreThose(chunks: Int) {
+    for schedule in [ChunkAwareGrowth.short, .long] {
+      #expect(schedule.densities(total: chunks) == (0..<chunks).map { schedule.density(chunk: $0, of: chunks) })
+    }
+    #expect(ConstantDensity(0.25).densities(total: chunks) == Array(repeating: 0.25, count: chunks))
+  }
+
   @Test("Impossible sparsities and densities are refused") func impossibleSparsitiesAndDensitiesAreRefused() {
     for value in [-0.1, 1, 1.5, .nan] {
       #expect(throws: SparsityError.self) { try ChunkAwareGrowth(target: value).check() }

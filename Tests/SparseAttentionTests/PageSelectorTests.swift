@@ -114,6 +114,78 @@ import Testing
     #expect(PooledTopK().pagesRead(of: f.view.census[0], budget: budget) == 6)
   }
 
+  @Test("A budget that counts every page lets those that persist compete", arguments: [0.3, 0.5])
+  func aBudgetThatCountsEveryPageLetsThose(density: Double) {
+    var random = RandomNumbers()
+    let (pages, tokens, dim, heads) = (12, 3, 6, 2)
+    let keys = (0..<heads).map { _ in random.rows(pages * tokens, dim) }
+    let queryRows = random.rows(2 * tokens, heads * dim)
+    let backend = CPUBackend(threads: 2)
+    let f = ViewFixture(
+      keys: keys, frames: (0..<pages).map { $0 / 2 }, tokens: tokens, first: 5, persistentBefore: 2, on: backend)
+    let queries = backend.upload(Tensor(queryRows.flatMap { $0 }, shape: [2 * tokens, heads * dim]))
+    let budget = PageBudget(density: density, rounding: .down, counted: .all)
+    let count = Int(density * Double(pages))
+    for selector in [PooledTopK(), Hierarchical(keep: 6)] as [any PageSelector] {
+      #expect(selector.pagesRead(of: f.view.census[0], budget: budget) == count)
+      let reads = f.reads(selector.plan(queries, over: f.view, budget: budget, at: Self.at(5), on: backend))
+      for head in 0..<heads {
+        let means = (0..<pages).map { Self.mean(keys[head][$0 * tokens..<($0 + 1) * tokens]) }
+        for tile in 0..<2 {
+          let q = Self.mean(
+            queryRows[tile * tokens..<(tile + 1) * tokens].map { Array($0[head * dim..<(head + 1) * dim]) }[...])
+          let wanted = Self.best((0..<pages).map { ($0, Self.dot(q, means[$0])) }, count)
+          #expect(reads[head][tile] == wanted, "head \(head), tile \(tile), seed \(random.seed)")
+        }
+      }
+    }
+    // Frames are chosen among the local ones; persistent pages stay candidates: 4 of them, a frame of 2, 2 of the chunk.
+    let narrow = Hierarchical(keep: 1, sink: 0, near: 0)
+    let most = PageBudget(density: 0.9, rounding: .down, counted: .all)
+    #expect(narrow.pagesRead(of: f.view.census[0], budget: most) == 8)
+    for rows in f.reads(narrow.plan(queries, over: f.view, budget: most, at: Self.at(5), on: backend)) {
+      for row in rows { #expect(row.count == 8 && Set(0..<4).union([10, 11]).isSubset(of: row), "\(row)") }
+    }
+  }
+
+  @Test("Anchors are read by every tile, turn over all earlier pages, and take half of a budget at most")
+  func anchorsAreReadByEveryTileTurnOver() {
+    var random = RandomNumbers()
+    let (pages, tokens, dim, heads, earlier) = (16, 2, 4, 2, 14)
+    let backend = CPUBackend(threads: 1)
+    let f = ViewFixture(
+      keys: (0..<heads).map { _ in random.rows(pages * tokens, dim) }, frames: (0..<pages).map { $0 / 2 },
+      tokens: tokens, first: 7, persistentBefore: 3, on: backend)
+    let queries = backend.upload(
+      Tensor(random.rows(2 * tokens, heads * dim).flatMap { $0 }, shape: [2 * tokens, heads * dim]))
+    let budget = PageBudget(density: 0.5, rounding: .down, counted: .all)
+    for (asked, k) in [(7, 7), (5, 5), (1, 4)] {
+      let anchors = PageAnchors(stride: asked, steps: 4)
+      let selector = PooledTopK(anchors: anchors)
+      #expect(anchors.stride(earlier: earlier, budget: 8) == k)
+      var seen = Set<Int>()
+      for step in 0..<k {
+        let context = StepContext(chunk: 3 + step / 4, step: step % 4, layer: 0)
+        let offset = (context.chunk * 4 + context.step) % k
+        let forced = Set((0..<earlier).filter { $0 % k == offset })
+        for rows in f.reads(selector.plan(queries, over: f.view, budget: budget, at: context, on: backend)) {
+          for row in rows {
+            #expect(row.count == 8 && Set(row).count == 8 && forced.isSubset(of: row), "\(row), seed \(random.seed)")
+          }
+        }
+        seen.formUnion(forced)
+      }
+      #expect(seen == Set(0..<earlier), "stride \(asked)")
+    }
+    // The clean pass shares the offset of the last step.
+    let selector = PooledTopK(anchors: PageAnchors(stride: 7, steps: 4))
+    let (last, clean) = (StepContext(chunk: 1, step: 3, layer: 0), StepContext(chunk: 1, step: 4, layer: 0))
+    #expect(
+      f.reads(selector.plan(queries, over: f.view, budget: budget, at: last, on: backend))
+        == f.reads(selector.plan(queries, over: f.view, budget: budget, at: clean, on: backend)))
+    #expect(throws: SparsityError.self) { try PageAnchors(stride: 0, steps: 4).check() }
+  }
+
   @Test("A full budget lists every page once, for all tiles together") func aFullBudgetListsEveryPageOnce() {
     let backend = CPUBackend(threads: 1)
     var random = RandomNumbers()
