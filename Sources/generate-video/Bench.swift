@@ -3,8 +3,21 @@ import Production
 
 struct Bench: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Time the operations of a rollout on this machine, at the model's sizes.",
-    discussion: "Run it on a quiet machine; compare only figures of one call.")
+    abstract: "Time a rollout's operations and each recipe on this machine.",
+    discussion: """
+      Three parts: operations (linear layers, attention, passes and decoding at the model's sizes), shipped (each recipe \
+      against dense with the model, one pass of the last of 7 chunks: choosing pages, reading them, and the rest) and wan \
+      (the same for two blocks of Wan 2.1 1.3B at 832x480 with random weights; minutes). Run it on a quiet machine; compare \
+      only figures of one call.
+      """)
+
+  enum Part: String, CaseIterable, ExpressibleByArgument, Encodable { case operations, shipped, wan }
+
+  @Argument(help: "Parts to run: operations, shipped, wan (default: all).")
+  var parts: [Part] = []
+
+  @Option(parsing: .unconditional, help: "Runs of each figure; the median counts (default: 7, for wan 3).")
+  var repeats: Int?
 
   @Flag(help: "One JSON object on standard output.")
   var json = false
@@ -15,14 +28,57 @@ struct Bench: ParsableCommand {
   @OptionGroup(title: "Sparsity") var sparsity: SparsityOptions
   @OptionGroup(title: "Computation") var compute: ComputeOptions
 
+  private struct Answer: Encodable {
+    var operations: OperationBench?
+    var shipped: RecipeBench?
+    var wan: RecipeBench?
+  }
+
   func run() throws {
+    if let repeats, !(1...1000).contains(repeats) {
+      throw UsageError("--repeats \(repeats); 1 to 1000 are possible")
+    }
+    let wanted = parts.isEmpty ? Part.allCases : parts
+    var answer = Answer()
+    if wanted.contains(.operations) {
+      let bench = try OperationBench(RunSettings(request()), repeats: repeats ?? 7)
+      answer.operations = bench
+      show(bench.text)
+    }
+    if wanted.contains(.shipped) {
+      let bench = try RecipeBench(recipes(), repeats: repeats ?? 7)
+      answer.shipped = bench
+      show(bench.text)
+    }
+    if wanted.contains(.wan) {
+      let bench = try RecipeBench(wan: recipes(), repeats: repeats ?? 3)
+      answer.wan = bench
+      show(bench.text)
+    }
+    if json { print(try Terminal.json(answer, pretty: true)) }
+  }
+
+  private func show(_ text: String) { if !json { print(text + "\n") } }
+
+  private func request() throws -> RunRequest {
     var request = RunRequest()
     model.apply(to: &request)
     try size.apply(to: &request)
     try memory.apply(to: &request)
     sparsity.apply(to: &request)
     try compute.apply(to: &request)
-    let bench = try OperationBench(RunSettings(request))
-    print(json ? try Terminal.json(bench, pretty: true) : bench.text)
+    return request
+  }
+
+  /// Dense and every recipe, or dense and the one that the flags name.
+  private func recipes() throws -> [RunSettings] {
+    var plain = RunRequest()
+    model.apply(to: &plain)
+    try size.apply(to: &plain)
+    try compute.apply(to: &plain)
+    plain.frames = plain.frames ?? 81
+    var asked = try request()
+    asked.frames = asked.frames ?? 81
+    return try RecipeBench.settings(asked, plain: plain)
   }
 }
