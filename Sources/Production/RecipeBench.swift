@@ -84,7 +84,8 @@ public struct RecipeBench: Encodable, Sendable {
   }
 
   private static func backend(_ settings: [RunSettings]) -> CPUBackend {
-    CPUBackend(threads: settings[0].request.threads ?? Host.physicalCores)
+    CPUBackend(
+      threads: settings[0].request.threads ?? Host.physicalCores, precision: settings[0].precision)
   }
 
   /// - Parameter steps: Passes that are timed after each filling of the memory, one per denoising step.

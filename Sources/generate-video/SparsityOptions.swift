@@ -68,7 +68,9 @@ struct SparsityOptions: ParsableArguments {
       """)
   var cagTarget: Double?
 
-  @Option(parsing: .unconditional, help: "light-forcing, longtake: share that late chunks tend to (default: 0.98, in longtake its own).")
+  @Option(
+    parsing: .unconditional,
+    help: "light-forcing, longtake: share that late chunks tend to (default: 0.98, in longtake its own).")
   var cagBase: Double?
 
   @Option(parsing: .unconditional, help: "light-forcing: past frames that may be read from (default: 6).")
