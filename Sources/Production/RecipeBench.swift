@@ -16,15 +16,17 @@ public struct RecipeBench: Encodable, Sendable {
     public let pagesKept: Int
     /// Pages that a query tile reads, the mean over layers as counted in the lists.
     public let pagesRead: Double
-    /// Seconds of one pass.
+    /// Seconds of one pass by the wall clock.
     public let selectionSeconds: Double
     public let attentionSeconds: Double
     public let restSeconds: Double
+    /// Processor seconds of one pass, all threads; the ratios below are of such, which other work does not disturb.
+    public let processorSeconds: Double
     /// Attention time over that of dense, over the same ratio of pages read: 1 is in proportion.
     public let attentionPerPage: Double
     /// Selection time over dense attention time.
     public let selectionShare: Double
-    /// Time of the whole pass, dense over this.
+    /// The whole pass, dense over this.
     public let speedup: Double
   }
 
@@ -114,10 +116,10 @@ public struct RecipeBench: Encodable, Sendable {
     rows = zip(settings, medians).map { setting, m in
       Row(
         recipe: setting.rollout.recipe.name, pagesKept: m.pagesKept, pagesRead: m.pagesRead,
-        selectionSeconds: m.selection, attentionSeconds: m.attention, restSeconds: m.rest,
-        attentionPerPage: m.attention / dense.attention / (m.pagesRead / dense.pagesRead),
-        selectionShare: m.selection / dense.attention,
-        speedup: (dense.selection + dense.attention + dense.rest) / (m.selection + m.attention + m.rest))
+        selectionSeconds: m.selection.wall, attentionSeconds: m.attention.wall, restSeconds: m.rest.wall,
+        processorSeconds: m.processor,
+        attentionPerPage: m.attention.processor / dense.attention.processor / (m.pagesRead / dense.pagesRead),
+        selectionShare: m.selection.processor / dense.attention.processor, speedup: dense.processor / m.processor)
     }
     model = name
     processor = Host.processor
@@ -142,7 +144,7 @@ public struct RecipeBench: Encodable, Sendable {
     let head = [
       "\(model): \(layers) layers of \(heads) heads of \(headDim), pages of \(tile), \(pagesPerFrame) a frame",
       "one pass of a chunk of \(chunkFrames) after \(historyFrames) latent frames, median of \(repeats), milliseconds",
-      line(["recipe", "kept", "read", "selection", "attention", "the rest", "per page", "selection", "speed"]),
+      line(["recipe", "kept", "read", "selection", "attention", "the rest", "per page", "share", "speed"]),
     ]
     let body = rows.map { row in
       line([
@@ -155,31 +157,41 @@ public struct RecipeBench: Encodable, Sendable {
       ])
     }
     let foot =
-      "per page: attention time over dense for each page read, 1 is in proportion (up to \(Self.mostAttentionPerPage) is "
-      + "good); selection: of dense attention (up to \(Int(100 * Self.mostSelectionShare))% is good); ! is over"
+      "Ratios are of processor time, to dense: attention for each page read (1 is in proportion, up to "
+      + "\(Self.mostAttentionPerPage) is good), selection as a share of dense attention (up to "
+      + "\(Int(100 * Self.mostSelectionShare))% is good; ! is over), and the pass."
     return (head + body + [foot]).joined(separator: "\n")
   }
 }
 
 /// What one recipe took for a pass.
 private struct Measurement {
-  var selection: Double
-  var attention: Double
-  var rest: Double
-  let pagesKept: Int
-  let pagesRead: Double
+  var selection: WorkTime
+  var attention: WorkTime
+  var rest: WorkTime
+  var pagesKept: Int
+  var pagesRead: Double
 
-  init(selection: Double, attention: Double, rest: Double, pagesKept: Int, pagesRead: Double) {
+  init(selection: WorkTime, attention: WorkTime, rest: WorkTime, pagesKept: Int, pagesRead: Double) {
     (self.selection, self.attention, self.rest) = (selection, attention, rest)
     (self.pagesKept, self.pagesRead) = (pagesKept, pagesRead)
   }
 
+  /// The median of each figure.
   init(medianOf all: [Measurement]) {
-    func median(_ key: KeyPath<Measurement, Double>) -> Double { all.map { $0[keyPath: key] }.sorted()[all.count / 2] }
-    self.init(
-      selection: median(\.selection), attention: median(\.attention), rest: median(\.rest),
-      pagesKept: all[0].pagesKept, pagesRead: all[0].pagesRead)
+    self = all[0]
+    func median(_ key: WritableKeyPath<Measurement, Double>) {
+      self[keyPath: key] = all.map { $0[keyPath: key] }.sorted()[all.count / 2]
+    }
+    let parts: [WritableKeyPath<Measurement, WorkTime>] = [\.selection, \.attention, \.rest]
+    for part in parts {
+      median(part.appending(path: \.wall))
+      median(part.appending(path: \.processor))
+    }
   }
+
+  /// Processor seconds of the pass.
+  var processor: Double { selection.processor + attention.processor + rest.processor }
 }
 
 /// Random numbers for a transformer: chunks that fill a memory, and a pass over one more.
@@ -228,21 +240,25 @@ private struct RandomChunks {
 
   /// The mean of `steps` passes over one more chunk.
   func measure(_ memory: KVMemory, steps: Int) -> Measurement {
-    let clock = ContinuousClock()
     memory.begin(frames: frames)
-    var total = Duration.zero
+    var total = WorkTime()
     for step in 0..<steps {
-      let start = clock.now
+      let start = WorkTime.now
       memory.step = step
       _ = transformer.forward(
         latents, timesteps: [Float](repeating: 625, count: frames), text: text, layout: layout, memory: memory)
-      total += clock.now - start
+      total += WorkTime.now - start
     }
-    let (selection, attention) = (memory.times.selection.seconds, memory.times.attention.seconds)
+    func mean(_ time: WorkTime) -> WorkTime {
+      var time = time
+      time.wall /= Double(steps)
+      time.processor /= Double(steps)
+      return time
+    }
+    let (selection, attention) = (mean(memory.times.selection), mean(memory.times.attention))
     let read = memory.pagesListed.map { Double($0.listed) / Double(max(1, $0.visible)) }
-    let n = Double(steps)
     return Measurement(
-      selection: selection / n, attention: attention / n, rest: (total.seconds - selection - attention) / n,
+      selection: selection, attention: attention, rest: mean(total) - selection - attention,
       pagesKept: memory.pagesKept,
       pagesRead: read.reduce(0, +) / Double(max(1, read.count)) * Double(memory.pagesKept))
   }

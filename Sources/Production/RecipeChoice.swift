@@ -205,7 +205,8 @@ public struct RecipeChoice: Sendable, Equatable {
     }
     if let sink = request.sink, !(0...1 << 24).contains(sink) {
       throw UsageError(
-        sink < 0 ? "--sink \(sink) must not be negative" : "--sink \(sink) is more than \(1 << 24) frames")
+        sink < 0
+          ? "--sink \(sink) must not be negative; the least is 0" : "--sink \(sink) is more than \(1 << 24) frames")
     }
     switch kind {
     case "all": return .all
@@ -233,7 +234,11 @@ public struct RecipeChoice: Sendable, Equatable {
       case .all, .anchors: false
       }
     if let density = request.density {
-      guard density > 0, density <= 1 else { throw UsageError("--density \(density) is not in (0, 1]") }
+      guard density > 0, density <= 1 else {
+        throw UsageError(
+          "--density \(density) is not in (0, 1]; " + (density > 1 ? "1 reads everything" : "0.25 is usual, 1 the most")
+        )
+      }
       guard choosing || density == 1 else {
         throw UsageError("--density \(density) needs a selection that can choose: --select topk or hierarchical")
       }
@@ -253,10 +258,14 @@ public struct RecipeChoice: Sendable, Equatable {
     let target = request.growth.target ?? published.target
     let base = request.growth.base ?? (request.growth.target == nil ? published.base : target)
     for (flag, value) in [("--cag-target", target), ("--cag-base", base)] where !(value >= 0 && value < 1) {
-      throw UsageError("\(flag) \(value) is not in [0, 1); it is the share of pages that is not read")
+      throw UsageError(
+        "\(flag) \(value) is not in [0, 1), the share of pages that is not read; "
+          + (value >= 1 ? "the published ones are 0.88 and 0.98" : "0 reads everything"))
     }
     guard base >= target else {
-      throw UsageError("--cag-base \(base) is below --cag-target \(target): sparsity could not grow towards it")
+      throw UsageError(
+        "--cag-base \(base) is below --cag-target \(target): sparsity could not grow towards it; the least is \(target)"
+      )
     }
     return .growth(target: target, base: base)
   }
@@ -311,7 +320,8 @@ public struct RecipeChoice: Sendable, Equatable {
           "--local-window \(window) cannot hold a chunk of \(chunkFrames); the least is \(chunkFrames)")
       }
       guard sink <= capacity else {
-        throw UsageError("--sink \(sink) is more than the \(capacity) frames of --memory-capacity")
+        throw UsageError(
+          "--sink \(sink) is more than the \(capacity) frames of --memory-capacity; 0 to \(capacity) are possible")
       }
     case .reservoir(let capacity, _, _):
       guard capacity >= max(2, chunkFrames) else {

@@ -40,9 +40,8 @@ public final class KVMemory {
   private var views: [LayerView?] = []
   /// Lists that serve more than one pass, by layer.
   private var plans: [Int: PageLists] = [:]
-  /// Time spent since ``begin(frames:)`` on choosing pages and on reading them, as the host sees it: of a backend that
-  /// works while the host goes on, only what was waited for.
-  public private(set) var times = (selection: Duration.zero, attention: Duration.zero)
+  /// Time spent since ``begin(frames:)`` on choosing pages and on reading them.
+  public private(set) var times = (selection: WorkTime(), attention: WorkTime())
   /// What each layer of the transformer has read since ``begin(frames:)``, by layer.
   private var readings: [Int: Reading] = [:]
   /// `[heads, pages]` per stored layer: attention that each resident page received in the clean pass.
@@ -122,7 +121,7 @@ public final class KVMemory {
     }
     plans = [:]
     readings = [:]
-    times = (.zero, .zero)
+    times = (WorkTime(), WorkTime())
     views = Array(repeating: nil, count: table.layers)
     masses = Array(repeating: nil, count: table.layers)
   }
@@ -212,17 +211,16 @@ public final class KVMemory {
   public func attend(layer: Int, queries: DeviceTensor, scale: Float) -> DeviceTensor {
     let stored = layer % table.layers
     let view = view(stored)
-    let clock = ContinuousClock()
-    let start = clock.now
+    let start = WorkTime.now
     let lists = plan(layer: layer, queries: queries, view: view)
-    times.selection += clock.now - start
+    times.selection += WorkTime.now - start
     record(lists, of: view, layer: layer)
     let policy = isCleanPass ? recipe.memory.mass : .none
-    let planned = clock.now
+    let planned = WorkTime.now
     let attended = backend.attend(
       queries, tiles: chunkTiles, pool: pool, layer: stored, lists: lists, scale: scale,
       answers: policy == .attended ? .mass : [])
-    times.attention += clock.now - planned
+    times.attention += WorkTime.now - planned
     switch policy {
     case .none: break
     case .pooled: masses[stored] = pooledMass(queries, view: view, scale: scale)

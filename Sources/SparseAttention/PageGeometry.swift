@@ -32,13 +32,35 @@ public struct PageGeometry: Sendable, Equatable {
   public init(rows: Int, columns: Int, tile: PageTile? = nil) throws(SparsityError) {
     self.rows = rows
     self.columns = columns
-    let standard = PageGeometry.defaultTile(rows: rows, columns: columns)
-    self.tile = tile ?? standard
-    let t = self.tile
+    let t = tile ?? PageGeometry.defaultTile(rows: rows, columns: columns)
+    self.tile = t
     guard t.frames >= 1, t.rows >= 1, t.columns >= 1, rows % t.rows == 0, columns % t.columns == 0 else {
-      throw .tile("a tile of \(t) does not divide the \(rows)x\(columns) tokens of a frame", "\(standard)")
+      throw .tile(
+        "a tile of \(t) does not divide the \(rows)x\(columns) tokens of a frame",
+        "\(PageGeometry.nearest(t, rows, columns))")
     }
-    guard t.tokens <= 64 else { throw .tile("a tile of \(t) holds \(t.tokens) tokens, more than 64", "\(standard)") }
+    guard t.tokens <= 64 else {
+      let fitting =
+        t.frames == 1
+        ? PageGeometry.defaultTile(rows: rows, columns: columns) : PageGeometry.nearest(t, rows, columns)
+      throw .tile("a tile of \(t) holds \(t.tokens) tokens, more than 64", "\(fitting)")
+    }
+  }
+
+  /// The tile of as many frames (or, if those alone are too many, of one) that fits the grid and differs least in rows and
+  /// columns; the larger of equals.
+  private static func nearest(_ tile: PageTile, _ rows: Int, _ columns: Int) -> PageTile {
+    let frames = (1...64).contains(tile.frames) ? tile.frames : 1
+    func distance(_ t: PageTile) -> Int { abs(t.rows - tile.rows) + abs(t.columns - tile.columns) }
+    var best = PageTile(frames: frames, rows: 1, columns: 1)
+    for r in 1...min(rows, 64) where rows % r == 0 {
+      for c in 1...min(columns, 64) where columns % c == 0 && frames * r * c <= 64 {
+        let other = PageTile(frames: frames, rows: r, columns: c)
+        let (a, b) = (distance(other), distance(best))
+        if a < b || (a == b && other.tokens > best.tokens) { best = other }
+      }
+    }
+    return best
   }
 
   /// The largest tile of at most 64 tokens that divides the grid, the squarest of equals (15 x 4 of 30 x 52).
