@@ -81,7 +81,7 @@ import Testing
     }
   }
 
-  @Test("The tail continues the list's softmax: rows of mean keys and values with ln n on their logits, merged by log-sum-exp")
+  @Test("The tail continues the list's softmax: rows of mean keys and values with ln n on their logits")
   func theTailContinuesTheListsSoftmax() throws {
     let s = Setup()
     let backend = CPUBackend(threads: 2)
