@@ -76,8 +76,8 @@ import VideoQuality
   }
 
   @Test(
-    "Layouts that have nothing in common are no loop, however small against the levels", arguments: [Float(0.1), 0.3, 1]
-  )
+    "Layouts that have nothing in common are no loop, however small against the levels",
+    arguments: [Float(0.1), 0.3, 1])
   func layoutsThatHaveNothingInCommon(size: Float) throws {
     func score(_ levels: Float) throws -> LoopScore {
       try Self.measure(64) { i in Self.frame(at: 0, around: 256, size: size, levels: levels, seed: i + 1) }
