@@ -12,80 +12,30 @@ import Testing
 
 /// What is noted for inspection, against a recomputation from the inputs alone.
 @Suite struct AttentionRecordTests {
-  static let (layers, heads, dim, tokens) = (3, 2, 12, 2)
-  /// 3 pages of 2 tokens a frame, 3 frames a chunk.
-  static let rows = 18
-
-  private static func memory(_ recipe: SparsityRecipe, total: Int? = nil, on backend: any Backend) throws -> KVMemory {
-    try KVMemory(
-      recipe: recipe, geometry: try PageGeometry(rows: 2, columns: 3, tile: PageTile(rows: 2, columns: 1)),
-      layers: layers, heads: heads, headDim: dim, chunkFrames: 3, totalFrames: total, on: backend)
-  }
-
-  /// Queries and keys of one pass, `[layer]`, normed and rotated, and the attention's outputs.
-  private struct Pass {
-    var queries: [[Float]] = []
-    var keys: [[Float]] = []
-    var outputs: [[Float]] = []
-  }
-
-  /// One pass of all layers; of a clean one the last layer is only observed, as a transformer does.
-  private static func pass(
-    _ memory: KVMemory, _ random: inout RandomNumbers, on backend: any Backend, clean: Bool
-  ) -> Pass {
-    let width = heads * dim
-    let ones = backend.upload(Tensor([Float](repeating: 1, count: width), shape: [width]))
-    let rotary = memory.rotation.rotary(
-      memory.geometry.tokens(frames: 3), framePositions: memory.positions, on: backend)
-    var result = Pass()
-    for layer in 0..<layers {
-      let x = (0..<3).map { _ in
-        backend.upload(Tensor(random.rows(rows, width).flatMap { $0 }, shape: [rows, width]))
-      }
-      memory.write(layer: layer, keys: x[0], norm: ones, epsilon: 1e-6, values: x[1], rotary: rotary)
-      let query = backend.rmsNorm(x[2], epsilon: 1e-6, weight: ones, rotary: rotary)
-      if clean, layer == layers - 1 {
-        memory.observe(layer: layer, queries: query, scale: 0.6)
-      } else {
-        result.outputs.append(backend.download(memory.attend(layer: layer, queries: query, scale: 0.6)).floats())
-      }
-      result.queries.append(backend.download(query).floats())
-      result.keys.append(
-        backend.download(backend.rmsNorm(x[0], epsilon: 1e-6, weight: ones, rotary: rotary)).floats())
-    }
-    return result
-  }
-
-  /// The mean over a tile's rows of one head.
-  private static func mean(_ x: [Float], tile: Int, head: Int) -> [Double] {
-    (0..<dim).map { d in
-      (0..<tokens).reduce(0.0) { $0 + Double(x[(tile * tokens + $1) * heads * dim + head * dim + d]) } / Double(tokens)
-    }
-  }
+  private typealias F = PassFixture
 
   @Test("The pages, lists and masses noted are those recomputed from queries and keys")
   func thePagesListsAndMassesNotedAre() throws {
     var random = RandomNumbers()
-    let backend = CPUBackend(threads: 2)
     let blocks = PersistentBlocks(capacityFrames: 3, localWindow: 6, sink: 1)
-    let memory = try Self.memory(.sparseForcing(SparseForcing(blocks: blocks, density: 0.4)), on: backend)
+    let fixture = F(backend: CPUBackend(threads: 2))
+    let memory = try fixture.memory(.sparseForcing(SparseForcing(blocks: blocks, density: 0.4)))
     memory.record(
       AttentionSelection(chunks: [1...1, 3...Int.max], layers: [0, 2], heads: [1], passes: [.step(1), .clean]))
     // Mean keys of the clean passes, `[layer][page]`, of head 1.
-    var history = [[PageID: [Double]]](repeating: [:], count: Self.layers)
+    var history = [[PageID: [Double]]](repeating: [:], count: F.layers)
     for chunk in 0..<6 {
       memory.begin(frames: 3)
       let ids = memory.geometry.pageIDs(firstFrame: 3 * chunk, frames: 3)
-      let resident = (0..<Self.layers).map { memory.table.resident(layer: $0, head: 1).map(\.id) }
-      _ = Self.pass(memory, &random, on: backend, clean: false)
+      let resident = (0..<F.layers).map { memory.table.resident(layer: $0, head: 1).map(\.id) }
+      _ = fixture.pass(memory, F.Inputs(&random))
       memory.step = 1
-      let noisy = Self.pass(memory, &random, on: backend, clean: false)
-      memory.beginCleanPass()
-      let clean = Self.pass(memory, &random, on: backend, clean: true)
+      let noisy = fixture.pass(memory, F.Inputs(&random))
+      let clean = fixture.pass(memory, F.Inputs(&random), clean: true)
       let record = memory.takeRecord()
       memory.seal()
-      for layer in 0..<Self.layers {
-        for (p, id) in ids.enumerated() { history[layer][id] = Self.mean(clean.keys[layer], tile: p, head: 1) }
+      for layer in 0..<F.layers {
+        for (p, id) in ids.enumerated() { history[layer][id] = F.mean(clean.keys[layer], tile: p, head: 1) }
       }
       guard chunk == 1 || chunk >= 3 else {
         #expect(record == nil, "chunk \(chunk) was not asked for")
@@ -104,11 +54,11 @@ import Testing
           let reading = try #require(head.passes[pass])
           // The chunk's own keys are those of the pass.
           var keys = history[head.layer]
-          for (p, id) in ids.enumerated() { keys[id] = Self.mean(inputs.keys[head.layer], tile: p, head: 1) }
+          for (p, id) in ids.enumerated() { keys[id] = F.mean(inputs.keys[head.layer], tile: p, head: 1) }
           var mass = [Double](repeating: 0, count: pages.count)
           for tile in 0..<9 {
-            let query = Self.mean(inputs.queries[head.layer], tile: tile, head: 1)
-            let scores = pages.map { id in zip(query, keys[id] ?? []).reduce(0) { $0 + $1.0 * $1.1 } }
+            let query = F.mean(inputs.queries[head.layer], tile: tile, head: 1)
+            let scores = pages.map { id in F.dot(query, keys[id] ?? []) }
             let weights = scores.map { exp(0.6 * $0) }
             for (p, w) in weights.enumerated() { mass[p] += w / weights.reduce(0, +) }
             // All persistent pages, and the best 0.4 of the others.
@@ -134,22 +84,21 @@ import Testing
 
   @Test("To be looked at changes nothing") func toBeLookedAtChangesNothing() throws {
     let random = RandomNumbers()
-    let backend = CPUBackend(threads: 2)
+    let fixture = F(backend: CPUBackend(threads: 2))
     var light = SparsityRecipe.lightForcing(LightForcing(growth: ChunkAwareGrowth(target: 0.6, base: 0.8)))
     light.tail = .centroidTail
     for recipe in [SparsityRecipe.sparseForcing(positions: .window), light, .dense()] {
       func run(recorded: Bool) throws -> (outputs: [[Float]], records: Int) {
         var numbers = RandomNumbers(seed: random.seed)
-        let memory = try Self.memory(recipe, total: 15, on: backend)
+        let memory = try fixture.memory(recipe, total: 15)
         if recorded {
           memory.record(AttentionSelection(layers: [0, 1, 2], heads: [0, 1], passes: [.step(0), .clean]))
         }
         var (outputs, records) = ([[Float]](), 0)
         for _ in 0..<5 {
           memory.begin(frames: 3)
-          outputs += Self.pass(memory, &numbers, on: backend, clean: false).outputs
-          memory.beginCleanPass()
-          outputs += Self.pass(memory, &numbers, on: backend, clean: true).outputs
+          outputs += fixture.pass(memory, F.Inputs(&numbers)).outputs
+          outputs += fixture.pass(memory, F.Inputs(&numbers), clean: true).outputs
           records += memory.takeRecord() == nil ? 0 : 1
           memory.seal()
         }
@@ -162,17 +111,16 @@ import Testing
 
   @Test("A record comes back from its file as it was, whole or in part") func aRecordComesBackFromItsFile() throws {
     var random = RandomNumbers()
-    let backend = CPUBackend(threads: 1)
-    let memory = try Self.memory(
-      .sparseForcing(SparseForcing(blocks: PersistentBlocks(capacityFrames: 3, sink: 0))), on: backend)
+    let fixture = F(backend: CPUBackend(threads: 1))
+    let memory = try fixture.memory(
+      .sparseForcing(SparseForcing(blocks: PersistentBlocks(capacityFrames: 3, sink: 0))))
     memory.record(AttentionSelection(layers: [0, 1, 2], heads: [0, 1], passes: [.step(0), .clean]))
     let path = NSTemporaryDirectory() + "longtake-attention-\(UUID().uuidString).safetensors"
     defer { try? FileManager.default.removeItem(atPath: path) }
     for _ in 0..<5 {
       memory.begin(frames: 3)
-      _ = Self.pass(memory, &random, on: backend, clean: false)
-      memory.beginCleanPass()
-      _ = Self.pass(memory, &random, on: backend, clean: true)
+      _ = fixture.pass(memory, F.Inputs(&random))
+      _ = fixture.pass(memory, F.Inputs(&random), clean: true)
       let record = try #require(memory.takeRecord())
       memory.seal()
       try record.write(to: path)

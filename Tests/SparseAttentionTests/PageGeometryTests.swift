@@ -43,6 +43,31 @@ import Testing
     }
   }
 
+  @Test("Tiles of 3x5x4 on 30x52 tokens lie row of tiles after row, inside by frame, row, column")
+  func tilesOfThreeFramesLieRowAfterRow() throws {
+    // Sparse Forcing specification, section 4, layout L-A; L-F beside it.
+    let geometry = try PageGeometry(rows: 30, columns: 52, tile: PageTile(frames: 3, rows: 5, columns: 4))
+    #expect(geometry.pages(frames: 3) == 78 && geometry.pages(frames: 6) == 156 && geometry.tile.tokens == 60)
+    let tokens = geometry.tokens(frames: 3)
+    var i = 0
+    for top in 0..<6 {
+      for left in 0..<13 {
+        for frame in 0..<3 {
+          for row in 0..<5 {
+            for column in 0..<4 {
+              let wanted = TokenPosition(frame: frame, row: 5 * top + row, column: 4 * left + column)
+              if tokens[i] != wanted { Issue.record("token \(i): \(tokens[i]), not \(wanted)") }
+              i += 1
+            }
+          }
+        }
+      }
+    }
+    #expect(i == tokens.count && i == 4680)
+    let flat = try PageGeometry(rows: 30, columns: 52)
+    #expect(flat.tilesPerFrame == 26 && flat.pages(frames: 3) == 78 && flat.tile == PageTile(rows: 15, columns: 4))
+  }
+
   @Test("A tile that does not divide the grid is refused and the nearest is named") func aTileThatDoesNotDivideThe() {
     #expect(throws: SparsityError.tile("a tile of 4x8 does not divide the 10x16 tokens of a frame", "5x8")) {
       try PageGeometry(rows: 10, columns: 16, tile: PageTile(rows: 4, columns: 8))

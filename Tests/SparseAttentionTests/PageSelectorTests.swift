@@ -36,6 +36,16 @@ import Testing
     #expect(
       backend.download(scores).floats()
         == [3.5, -2, 3.5, -2, -4, -2, 7, 1.5, -4, 1.5, -4, 5, -0.5, 1, -3, -1.5, 7, -4, -1, 0.5, 2, -2, -0.5, 2.5])
+    // Frames 1, 2 and 3 are in the middle: frame 3 is kept by row 0, frame 2 by row 1.
+    let groups = backend.upload(indices: [-1, -1, 0, 0, 1, 1, 2, 2, -1, -1, -1, -1], shape: [1, 12])
+    let frames = backend.groupMeans(scores, groups: groups, count: 3)
+    #expect(backend.download(frames).floats() == [0.75, -3, 4.25, -2.25, 1.5, -0.25])
+    #expect(backend.download(backend.topPages(frames, count: 1, slots: nil, forced: nil)) == [2, 1])
+    let means = backend.download(backend.pageStatistics(of: f.view.pool, layer: 0, slots: f.view.all).meanKeys).floats()
+    let published: [Float] = [
+      1.5, 0.5, -1, 0, 2, -0.5, -0.5, -1, -3, 2, 0, -2, 3, 1, 0.5, 0.5, -2, 0, 1, -0.5, -1.5, -1, 1.5, 2,
+    ]
+    for (found, wanted) in zip(means, published) { #expect(abs(found - wanted) < 1e-5, "\(means)") }
   }
 
   @Test("Few earlier frames make one stage, and everything is a candidate") func fewEarlierFramesMakeOneStageAnd() {

@@ -135,14 +135,22 @@ import VideoQuality
     #expect(ChunkBorders(latentFrames: [7]).frames(below: 100).isEmpty)
   }
 
-  @Test("Latent features know the layout and nothing of scale") func latentFeaturesKnowTheLayoutAndNothing() {
+  @Test("Latent features know the layout and nothing of scale or of a channel's level")
+  func latentFeaturesKnowTheLayoutAndNothing() {
     let (channels, height, width) = (2, 8, 8)
     let values = (0..<channels * height * width).map { Float(($0 * 37) % 11) }
     let feature = LatentFeature.of(values, channels: channels, height: height, width: width)
     #expect(feature.count == 2 * 16 + 1, "\(feature.count)")
-    let scaled = LatentFeature.of(values.map { 3 * $0 + 5 }, channels: channels, height: height, width: width)
-    let largest = zip(feature, scaled).map { abs($0 - $1) }.max() ?? 1
-    #expect(largest < 1e-5, "\(largest)")
+    func apart(_ other: [Float]) -> Float {
+      let other = LatentFeature.of(other, channels: channels, height: height, width: width)
+      return zip(feature, other).map { abs($0 - $1) }.max() ?? 1
+    }
+    let levels = apart(values.enumerated().map { $1 + ($0 < height * width ? 5 : -70) })
+    #expect(levels < 1e-4, "\(levels)")
+    // The empty picture's weight is the only thing that does not grow.
+    let scaled = apart(values.map { 3 * $0 })
+    #expect(scaled < 0.01, "\(scaled)")
+    #expect(apart(values.reversed()) > 0.1)
     let flat = LatentFeature.of(values.map { _ in 4 }, channels: channels, height: height, width: width)
     #expect(flat.last == 1 && flat.allSatisfy(\.isFinite), "\(flat)")
   }
