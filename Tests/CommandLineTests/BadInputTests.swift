@@ -46,7 +46,7 @@ import Testing
       (["-p", "x", "--memory", "ram"], "there are"),
       (["-p", "x", "--rope", "yarn"], "absolute, window"), (["-p", "x", "--tile", "7x7"], "a tile of 5x8 fits"),
       (["-p", "x", "--tile", "banana"], "RxC"), (["-p", "x", "--chunk-frames", "0"], "--chunk-frames 0"),
-      (["-p", "x", "--threads", "0"], "--threads 0"), (["-p", "x", "--precision", "bf16"], "does not exist yet"),
+      (["-p", "x", "--threads", "0"], "--threads 0"),
       (["-p", "x", "--precision", "fp4"], "there are f32"), (["-p", "x", "--rng", "dice"], "there are counter, torch"),
       (["-p", "x", "--seed", "-5"], "neither a whole number"), (["-p", "x", "-o", "film.avi"], "no known format"),
       (["-p", "x", "--crf", "99"], "crf"), (["-p", "x", "--preset", "warp"], "preset"),
