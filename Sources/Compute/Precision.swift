@@ -1,7 +1,7 @@
 import COneDNN
 
 /// How exact the matrix products of a backend are. Sums, norms, softmax and modulation are float32 in each.
-public enum Precision: String, Sendable, CaseIterable, Encodable {
+public enum Precision: String, Sendable, CaseIterable, Codable {
   /// float32 throughout: the path that agrees with the published PyTorch classes.
   case f32
   /// Weights, and what is multiplied with them, rounded to bfloat16.

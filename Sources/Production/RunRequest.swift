@@ -2,7 +2,7 @@ import Compute
 import VideoIO
 
 /// What a user asks for; everything but the prompt has a default.
-public struct RunRequest: Sendable {
+public struct RunRequest: Sendable, Codable {
   public var prompt = ""
   /// A model folder; nil for the shipped one.
   public var model: String?
@@ -59,6 +59,8 @@ public struct RunRequest: Sendable {
   public var positions: String?
   /// `RxC` or `FxRxC`; nil for the standard tile.
   public var tile: String?
+  /// With a run directory: chunks from one checkpoint of the state to the next.
+  public var checkpointEvery = 1
   /// Worker threads; nil for the physical cores.
   public var threads: Int?
   public var rng = RandomSource.counter
@@ -73,19 +75,19 @@ public struct RunRequest: Sendable {
   public init() {}
 
   /// `--mode`.
-  public enum Mode: String, Sendable, CaseIterable {
+  public enum Mode: String, Sendable, Codable, CaseIterable {
     case chunks, clip
   }
 
   /// Chunk-aware growth (`--cag-*`): target and base sparsity; nil for the published ones.
-  public struct Growth: Sendable, Equatable {
+  public struct Growth: Sendable, Equatable, Codable {
     public var target: Double?
     public var base: Double?
     public init() {}
   }
 
   /// Hierarchical selection (`--hsa-*`): candidate past frames, of these sink and near ones; nil for the published ones.
-  public struct Hierarchy: Sendable, Equatable {
+  public struct Hierarchy: Sendable, Equatable, Codable {
     public var keep: Int?
     public var sink: Int?
     public var near: Int?
@@ -93,7 +95,7 @@ public struct RunRequest: Sendable {
   }
 
   /// Rotating anchors (`--lvsa-*`): half window, leading frames, stride, budget and its scale; nil for the published ones.
-  public struct Anchors: Sendable, Equatable {
+  public struct Anchors: Sendable, Equatable, Codable {
     public var window: Int?
     public var first: Int?
     public var stride: Int?
@@ -104,7 +106,7 @@ public struct RunRequest: Sendable {
 
   /// Inspection (`--record-*`): lists of numbers and ranges such as `0,4-6`; nil for all chunks, three layers, all heads,
   /// the last step and the clean pass.
-  public struct Recording: Sendable, Equatable {
+  public struct Recording: Sendable, Equatable, Codable {
     public var chunks: String?
     public var layers: String?
     public var heads: String?
@@ -113,13 +115,13 @@ public struct RunRequest: Sendable {
   }
 
   /// `--window`.
-  public enum Window: Sendable, Equatable {
+  public enum Window: Sendable, Equatable, Codable {
     case all
     case frames(Int)
   }
 
   /// `--rng`.
-  public enum RandomSource: String, Sendable, CaseIterable {
+  public enum RandomSource: String, Sendable, Codable, CaseIterable {
     /// Philox, keyed by seed, chunk and step.
     case counter
     /// `torch.randn` on the CPU, in Self-Forcing's order.

@@ -1,4 +1,5 @@
 import Compute
+import Foundation
 import Rollout
 import SparseAttention
 import VideoIO
@@ -12,13 +13,15 @@ public struct RunSettings: Sendable {
   public let height: Int
   public let width: Int
   /// Frames of the video, 4 (latent frames - 1) + 1.
-  public let frames: Int
+  public private(set) var frames: Int
+  /// The length that the run was declared with; more frames than that are an extension.
+  public let declaredFrames: Int
   public let frameRate: FrameRate
   public let mode: RunRequest.Mode
   /// How exact matrix products are.
   public let precision: Precision
   /// In clip mode one chunk holds the whole clip.
-  public let rollout: RolloutSettings
+  public private(set) var rollout: RolloutSettings
   /// The recipe as it was chosen, in numbers.
   public let recipe: RecipeChoice
   /// The sampler of clip mode.
@@ -57,6 +60,10 @@ public struct RunSettings: Sendable {
     width = try RunSettings.grid(request.width ?? defaults.width, "width")
     frameRate = try request.frameRate ?? FrameRate(defaults.framesPerSecond)
     frames = try RunSettings.length(request, frameRate: frameRate)
+    declaredFrames = frames
+    guard request.checkpointEvery >= 1 else {
+      throw UsageError("--checkpoint-every \(request.checkpointEvery); the least is 1, every chunk")
+    }
     precision = request.precision ?? .standard
     guard precision.isSupported else {
       let reason =
@@ -150,6 +157,36 @@ public struct RunSettings: Sendable {
       throw UsageError("--\(side) \(size) is not a multiple of 16; the nearest are \(nearest)")
     }
     return size
+  }
+
+  /// The same run with more frames. What depends on the length, such as growing sparsity or where positions are counted
+  /// from, stays as it was planned.
+  /// - Throws: ``UsageError`` for what cannot be extended.
+  func extended(to seconds: Double) throws -> RunSettings {
+    var request = RunRequest()
+    request.seconds = seconds
+    let frames: Int
+    do { frames = try RunSettings.length(request, frameRate: frameRate) } catch let error as UsageError {
+      throw UsageError(error.description.replacingOccurrences(of: "--seconds", with: "--until"))
+    }
+    return try extended(toFrames: frames)
+  }
+
+  func extended(toFrames frames: Int) throws -> RunSettings {
+    if frames == self.frames { return self }
+    guard mode == .chunks else { throw UsageError("a whole clip cannot be extended; it has no next chunk") }
+    guard self.request.rng != .torch else {
+      throw UsageError("--rng torch draws the noise of the whole length at once; such a run cannot be extended")
+    }
+    var longer = self
+    longer.frames = frames
+    longer.rollout.plannedFrames = (declaredFrames - 1) / 4 + 1
+    longer.rollout.latentFrames = longer.latentFrames
+    do {
+      try rollout.recipe.check(
+        geometry: rollout.geometry(), chunkFrames: chunkFrames, total: longer.latentFrames)
+    } catch { throw UsageError("\(error)") }
+    return longer
   }
 
   private static func length(_ request: RunRequest, frameRate: FrameRate) throws -> Int {

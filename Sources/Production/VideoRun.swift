@@ -14,8 +14,17 @@ public struct VideoRun: Sendable {
   /// Worker threads.
   public let threads: Int
 
-  public init(_ settings: RunSettings) throws {
+  /// What it goes on from.
+  private let earlier: ContinuedRun?
+
+  public init(_ settings: RunSettings) throws { try self.init(settings, earlier: nil) }
+
+  /// Goes on with a run.
+  public init(_ earlier: ContinuedRun) throws { try self.init(earlier.settings, earlier: earlier) }
+
+  private init(_ settings: RunSettings, earlier: ContinuedRun?) throws {
     self.settings = settings
+    self.earlier = earlier
     threads = settings.request.threads ?? Host.physicalCores
     guard (1...512).contains(threads) else { throw UsageError("--threads \(threads); 1 to 512 are possible") }
     if settings.request.prompt.allSatisfy(\.isWhitespace) {
@@ -31,24 +40,31 @@ public struct VideoRun: Sendable {
 
   /// Does it all.
   ///
-  /// - Parameter report: Called with each event, in order, between chunks.
-  /// - Throws: ``UsageError``, ``RunError``, or the typed errors of the parts. Under the final name there is nothing, or
-  ///   what was there before; the finished chunks stay playable under the temporary name.
-  public func run(report: (RunEvent) -> Void) async throws {
+  /// - Parameters:
+  ///   - stop: With a run directory: ends the run after the chunk that is being made.
+  ///   - report: Called with each event, in order, between chunks.
+  /// - Throws: ``UsageError``, ``RunError``, ``RunStopped``, or the typed errors of the parts. Under the final name there is
+  ///   nothing, or what was there before; the finished chunks stay playable under the temporary name.
+  public func run(stop: StopRequest = StopRequest(), report: (RunEvent) -> Void) async throws {
     let request = settings.request
     let model = settings.model
     try model.requireComplete()
     // Whole clips are what models without settings are for.
     if settings.mode == .chunks { for warning in model.warnings { report(.warning(warning)) } }
+    for warning in earlier?.warnings ?? [] { report(.warning(warning)) }
     for note in settings.notes { report(.note(note)) }
     // Opened first: a place that cannot be written is known before any work.
     if let sidecar = sidecarPath { try RunRecord.checkReplaceable(sidecar) }
-    let directory = try request.runDirectory.map { try RunDirectory(creating: $0) }
-    let sink = try openSink()
+    let directory = try earlier?.directory ?? request.runDirectory.map { try RunDirectory(creating: $0) }
+    let start = earlier?.checkpoint
+    let sink = try openSink(continuing: start?.video)
     defer { sink.abandon() }
     try requireMemory()
     // Only now: until the sink is open, another run may be writing here.
-    try directory?.removeEarlierRun()
+    if let directory {
+      if earlier?.checkpoint == nil { try directory.removeEarlierRun() }
+      directory.removeLeftovers()
+    }
 
     let backend = CPUBackend(threads: threads, precision: settings.precision)
     let tokenizer = try model.loadTokenizer()
@@ -58,6 +74,11 @@ public struct VideoRun: Sendable {
     if let cut {
       report(.warning("the prompt has more than \(limit) tokens; this was cut from its end: \"\(cut)\""))
     }
+    var record = try RunRecord(
+      settings, threads: threads, backend: backend.name, promptTokens: encoding.ids.count, promptCut: cut,
+      geometryTile: "\(settings.rollout.geometry().tile)", earlier: earlier?.manifest,
+      firstChunk: start?.nextChunk ?? 0)
+    try directory.map { try record.write(to: $0.manifestFile) }
     let encoder = try model.loadTextEncoder(on: backend)
     let rows = try encoder.encode(ids: encoding.ids)
     let negativeRows = try settings.negativePrompt.map {
@@ -70,17 +91,19 @@ public struct VideoRun: Sendable {
     let transformer = try model.loadTransformer(recipe: recipe, on: backend)
     let text = transformer.context(text: rows)
     let negative = negativeRows.map { transformer.context(text: $0) }
-    var record = try RunRecord(
-      settings, threads: threads, backend: backend.name, promptTokens: encoding.ids.count, promptCut: cut,
-      geometryTile: "\(settings.rollout.geometry().tile)")
+    var keeper = try directory.map {
+      try StateKeeper(
+        $0, every: request.checkpointEvery, prompt: request.prompt, decoder: decoder, from: earlier, on: backend)
+    }
     let loadSeconds = Host.processSeconds
     report(.ready(seconds: loadSeconds))
 
     var clock = PhaseClock()
     var firstFrameSeconds = 0.0
-    var written = 0
+    let before = start?.video.frames ?? 0
+    var written = before
     var kvBytes = 0
-    func deliver(_ chunk: FinishedChunk) throws {
+    func deliver(_ chunk: FinishedChunk) throws -> ChunkReport {
       clock.add(chunk)
       if let directory {
         try clock.measure(\.write) {
@@ -96,30 +119,65 @@ public struct VideoRun: Sendable {
           try VideoRun.frames(decoder.decode(portion), on: backend).prefix(settings.frames - written)
         }
         try clock.measure(\.write) { try sink.write(Array(frames), endsChunk: true) }
-        if written == 0 { firstFrameSeconds = Host.processSeconds }
+        if written == before { firstFrameSeconds = Host.processSeconds }
+        if first == 0, let picture = frames.first {
+          try keeper?.show(picture, frame: written, chunk: chunk.index)
+        }
         written += frames.count
       }
-      report(.chunk(clock.report(chunk, of: settings, written: written, kvBytes: kvBytes)))
+      return clock.report(chunk, of: settings, written: written, from: before, kvBytes: kvBytes)
     }
+    /// Leaves everything so that the run can go on, and says how.
+    func stopped(after chunks: Int) throws -> RunStopped {
+      record.status = .stopped
+      try directory.map { try record.write(to: $0.manifestFile) }
+      return RunStopped(chunks: chunks, resume: resumeCommand)
+    }
+    if directory != nil, stop.isMade { throw try stopped(after: start?.nextChunk ?? 0) }
     if let sampler = settings.sampler {
       var denoiser = try ClipDenoiser(
         transformer: transformer, text: text, negative: negative, noise: noise(), sampler: sampler,
         settings: settings.rollout, on: backend)
       kvBytes = denoiser.memoryBytes
       while !denoiser.isFinished {
+        if directory != nil, stop.isMade { throw try stopped(after: 0) }
         try denoiser.advance()
         let (step, steps) = (denoiser.step, denoiser.steps)
         let remaining = denoiser.seconds / Double(step) * Double(steps - step)
         report(
           .step(StepReport(step: step, steps: steps, seconds: denoiser.seconds, remainingSeconds: remaining)))
       }
-      if let clip = denoiser.finished { try deliver(clip) }
+      if let clip = denoiser.finished {
+        let chunk = try deliver(clip)
+        try keeper?.log(chunk, firstFrame: 0, frames: settings.latentFrames)
+        report(.chunk(chunk))
+      }
     } else {
       let rollout = try Rollout(
         transformer: transformer, text: text, negative: negative, noise: noise(), settings: settings.rollout,
-        on: backend)
+        from: earlier?.rolloutState, on: backend)
       kvBytes = rollout.memoryBytes
-      for try await chunk in rollout { try deliver(chunk) }
+      do {
+        for try await chunk in rollout {
+          let made = try deliver(chunk)
+          let isLast = chunk.index == settings.chunks - 1
+          let stops = stop.isMade && directory != nil && !isLast
+          if !isLast, keeper?.isDue(after: chunk.index) == true || stops {
+            // The memory is copied before the next chunk may change it.
+            try await keeper?.saveRollout(rollout, nextChunk: chunk.index + 1)
+            try sink.synchronize()
+            try keeper?.log(made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0])
+            try keeper?.commit(decoder, nextChunk: chunk.index + 1, video: sink.position)
+          } else {
+            try keeper?.log(made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0])
+          }
+          report(.chunk(made))
+          if stops { throw try stopped(after: chunk.index + 1) }
+        }
+      } catch let error where !(error is RunStopped) {
+        guard directory?.checkpoints.isEmpty == false else { throw error }
+        throw RunError("\(error); what was made before is kept, and can be gone on with: \(resumeCommand)")
+      }
     }
     let count = try clock.measure(\.write) { try sink.finish() }
     guard count == settings.frames else {
@@ -129,12 +187,17 @@ public struct VideoRun: Sendable {
     let summary = RunSummary(
       output: output, frames: count, videoSeconds: settings.seconds, totalSeconds: total,
       firstFrameSeconds: firstFrameSeconds, loadSeconds: loadSeconds, denoiseSeconds: clock.denoise,
-      decodeSeconds: clock.decode, writeSeconds: clock.write, endToEndFPS: Double(count) / total,
-      denoiseFPS: Double(count) / max(clock.denoise, 1e-9), kvBytes: kvBytes, peakBytes: Host.memory.peak)
+      decodeSeconds: clock.decode, writeSeconds: clock.write, endToEndFPS: Double(count - before) / total,
+      denoiseFPS: Double(count - before) / max(clock.denoise, 1e-9), kvBytes: kvBytes, peakBytes: Host.memory.peak)
     record.summary = summary
-    if let directory { try record.write(to: directory.path + "/manifest.json") }
+    record.status = .finished
+    if let directory { try record.write(to: directory.manifestFile) }
     if let sidecar = sidecarPath { try record.write(to: sidecar) }
     report(.finished(summary))
+  }
+
+  private var resumeCommand: String {
+    "generate-video resume " + (settings.request.runDirectory ?? "").quotedForShell
   }
 
   /// `out.json` for `out.mp4`; nil for standard output, or where the run directory's manifest says the same.
@@ -154,7 +217,7 @@ public struct VideoRun: Sendable {
       == URL(fileURLWithPath: folder).standardizedFileURL.path
   }
 
-  private func openSink() throws -> any FrameSink {
+  private func openSink(continuing position: SinkPosition?) throws -> any FrameSink {
     let request = settings.request
     let description = "\(Engine.name) \(Engine.version), seed \(request.seed), model \(settings.model.settings.name)"
     do {
@@ -162,7 +225,8 @@ public struct VideoRun: Sendable {
         path: output,
         settings: OutputSettings(
           width: settings.width, height: settings.height, frameRate: settings.frameRate, crf: request.crf,
-          preset: request.preset, metadata: ["description": request.prompt, "comment": description]))
+          preset: request.preset, metadata: ["description": request.prompt, "comment": description]),
+        continuing: position)
     } catch let error as VideoIOError where error.isUsage { throw UsageError("\(error)") }
   }
 
@@ -234,11 +298,11 @@ private struct PhaseClock {
 
   mutating func add(_ chunk: FinishedChunk) { denoise += chunk.denoiseSeconds + chunk.sealSeconds }
 
-  mutating func report(_ chunk: FinishedChunk, of settings: RunSettings, written: Int, kvBytes: Int)
+  mutating func report(_ chunk: FinishedChunk, of settings: RunSettings, written: Int, from before: Int, kvBytes: Int)
     -> ChunkReport
   {
     let elapsed = Host.processSeconds
-    let rate = Double(written) / max(elapsed, 1e-9)
+    let rate = Double(written - before) / max(elapsed, 1e-9)
     defer { last = (decode, write) }
     return ChunkReport(
       index: chunk.index, chunks: settings.chunks, frames: written, totalFrames: settings.frames,

@@ -10,6 +10,8 @@ public struct RolloutSettings: Sendable {
   public var latentWidth: Int
   /// Length in latent frames; nil for a rollout without end. The last chunk is computed whole.
   public var latentFrames: Int?
+  /// The length that densities are planned for, if it is another one: a rollout that is extended keeps its plan.
+  public var plannedFrames: Int?
   /// Latent frames of a chunk; 3 in Self-Forcing.
   public var chunkFrames = 3
   public var schedule: FlowSchedule
@@ -88,6 +90,9 @@ public struct FinishedChunk: Sendable {
 /// let rollout = try Rollout(transformer: transformer, text: context, noise: CounterNoise(seed: 7), settings: settings, on: backend)
 /// for try await chunk in rollout { … }
 /// ```
+///
+/// Between two chunks ``save(to:)`` adds all that the rollout remembers to a state, and a rollout made with that state and
+/// the same arguments goes on with the same bytes.
 public actor Rollout: AsyncSequence {
   public typealias Element = FinishedChunk
 
@@ -98,16 +103,19 @@ public actor Rollout: AsyncSequence {
   private let settings: RolloutSettings
   private let backend: any Backend
   /// One per branch of the guidance.
-  private let memories: [KVMemory]
-  private var noise: any ChunkNoise
-  private var chunk = 0
+  let memories: [KVMemory]
+  var noise: any ChunkNoise
+  /// The number of the next chunk.
+  public internal(set) var chunk = 0
 
   /// Prepares a rollout; nothing is computed yet.
-  /// - Parameter negative: The context of the unguided branch; needed if `settings.guidance` is not 1.
-  /// - Throws: ``RolloutError/settings(_:)`` or ``SparsityError``.
+  /// - Parameters:
+  ///   - negative: The context of the unguided branch; needed if `settings.guidance` is not 1.
+  ///   - state: What ``save(to:)`` saved, to go on from there.
+  /// - Throws: ``RolloutError/settings(_:)``, ``SparsityError``, or `TensorError` for a state that does not fit.
   public init(
     transformer: WanTransformer, text: TextContext, negative: TextContext? = nil, noise: any ChunkNoise,
-    settings: RolloutSettings, on backend: any Backend
+    settings: RolloutSettings, from state: SavedState? = nil, on backend: any Backend
   ) throws {
     let c = transformer.configuration
     try settings.check(c)
@@ -122,10 +130,14 @@ public actor Rollout: AsyncSequence {
     memories = try (0..<(branches.isGuided ? 2 : 1)).map { _ in
       try KVMemory(
         recipe: settings.recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim,
-        chunkFrames: settings.chunkFrames, totalFrames: settings.latentFrames, on: backend)
+        chunkFrames: settings.chunkFrames, totalFrames: settings.latentFrames, plannedFrames: settings.plannedFrames,
+        on: backend)
     }
     memoryBytes = memories.reduce(0) { $0 + $1.bytes }
     if let recording = settings.recording { memories[0].record(recording) }
+    if let state {
+      (chunk, self.noise) = try Rollout.restore(memories, noise: noise, from: state)
+    }
   }
 
   /// Computes the next chunk; nil after the last.

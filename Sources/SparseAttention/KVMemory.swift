@@ -12,13 +12,13 @@ public final class KVMemory {
   public let geometry: PageGeometry
   public let recipe: SparsityRecipe
   public let rotation: RotaryEmbedding
-  public private(set) var table: PageTable
+  public internal(set) var table: PageTable
   /// Temporal positions of the current chunk's frames.
   public private(set) var positions: [Int] = []
   /// Latent frames sealed so far.
-  public private(set) var sealedFrames = 0
+  public internal(set) var sealedFrames = 0
   /// Number of the current chunk, and the denoising step that its next pass belongs to.
-  public private(set) var chunk = -1
+  public internal(set) var chunk = -1
   public var step = 0 {
     didSet {
       guard step != oldValue, recipe.select.renewal == .perStep, !chunkPages.isEmpty else { return }
@@ -29,10 +29,10 @@ public final class KVMemory {
   /// Whether the next pass is the chunk's clean one.
   public private(set) var isCleanPass = false
 
-  private let backend: any Backend
-  private let pool: any PagePool
+  let backend: any Backend
+  let pool: any PagePool
   private let chunkCount: Int?
-  private var chunkPages: [PageID] = []
+  private(set) var chunkPages: [PageID] = []
   private var chunkFrames = 0
   private var chunkTiles = RowTiles(rows: 1, tokens: 1)
   private let nextFrames: Int
@@ -50,11 +50,13 @@ public final class KVMemory {
   /// - Parameters:
   ///   - chunkFrames: The most latent frames of a chunk.
   ///   - totalFrames: The video's length in latent frames; nil for one without end.
+  ///   - plannedFrames: The length that densities are planned for, if it is another one: a rollout that is extended keeps
+  ///     its plan, and the density of the plan's last chunk from there on.
   ///   - layers: Layers whose keys must be kept. 1 serves any depth when nothing is read across chunks.
   /// - Throws: ``SparsityError`` when the recipe's memory cannot hold a chunk.
   public init(
     recipe: SparsityRecipe, geometry: PageGeometry, layers: Int, heads: Int, headDim: Int, chunkFrames: Int,
-    totalFrames: Int?, on backend: any Backend
+    totalFrames: Int?, plannedFrames: Int? = nil, on backend: any Backend
   ) throws(SparsityError) {
     // The last chunk is computed whole.
     let total = totalFrames.map { ($0 + chunkFrames - 1) / chunkFrames * chunkFrames }
@@ -74,7 +76,7 @@ public final class KVMemory {
         layers: layers, heads: heads, headDim: headDim, slots: slots, tokensPerPage: geometry.tile.tokens,
         tokensPerFrame: geometry.tile.rows * geometry.tile.columns,
         temporalChannels: recipe.positions == .window ? rotation.temporalChannels : 0))
-    chunkCount = totalFrames.map { ($0 + chunkFrames - 1) / chunkFrames }
+    chunkCount = (plannedFrames ?? totalFrames).map { ($0 + chunkFrames - 1) / chunkFrames }
     nextFrames = chunkFrames
   }
 
@@ -90,7 +92,9 @@ public final class KVMemory {
   public var pagesKept: Int { table.resident(layer: 0, head: 0).count }
   /// Of these, pages that a query tile reads in the current chunk.
   public var pagesRead: Int { recipe.select.pagesRead(of: view(0).census[0], budget: budget) }
-  private var budget: PageBudget { recipe.density.budget(chunk: chunk, of: chunkCount) }
+  private var budget: PageBudget {
+    recipe.density.budget(chunk: min(chunk, chunkCount.map { max(0, $0 - 1) } ?? chunk), of: chunkCount)
+  }
 
   /// Starts the next chunk: gives its pages slots, and the pages of a `window`-positioned memory their new ranks.
   public func begin(frames: Int) {

@@ -21,8 +21,29 @@ public protocol FrameSink: AnyObject {
   /// - Throws: `VideoIOError`; the temporary output stays.
   @discardableResult func finish() throws -> Int
 
-  /// Closes the output under its temporary name, playable up to the last finished chunk. Does nothing after `finish()`.
+  /// Where the output stands after the last finished chunk.
+  var position: SinkPosition { get }
+
+  /// Makes sure that everything up to ``position`` survives a power cut.
+  ///
+  /// - Throws: `VideoIOError.writeFailed`.
+  func synchronize() throws
+
+  /// Closes the output under its temporary name, playable up to the last finished chunk; an output without a frame is
+  /// removed. Does nothing after `finish()`.
   func abandon()
+}
+
+/// How far an unfinished output has come: what another process needs to go on with the same bytes.
+public struct SinkPosition: Sendable, Codable, Equatable {
+  /// Frames of finished chunks.
+  public var frames = 0
+  /// Bytes of them in the file; 0 for a folder.
+  public var bytes: Int64 = 0
+  /// mp4: fragments.
+  public var fragments = 0
+
+  public init() {}
 }
 
 extension FrameSink {
@@ -118,17 +139,20 @@ public struct OutputSettings: Sendable {
 public enum FrameSinks {
   /// Opens the sink for `path`: `.mp4`, `.y4m`, `folder/`, `folder/%05d.png`, or `-` for standard output.
   ///
-  /// - Parameter format: overrides what the name says (`-` is mp4 otherwise).
+  /// - Parameters:
+  ///   - format: overrides what the name says (`-` is mp4 otherwise).
+  ///   - position: where an unfinished output stands that is to go on; the finished one has the bytes that it would have
+  ///     had in one go. A pipe or standard output starts a stream anew, whose time stamps go on.
   /// - Throws: `VideoIOError`, before any frame is needed, for an unknown name, impossible settings, an unwritable place or a
   ///   missing encoder.
-  public static func open(path: String, settings: OutputSettings, format: OutputFormat? = nil) throws
-    -> sending any FrameSink
-  {
+  public static func open(
+    path: String, settings: OutputSettings, format: OutputFormat? = nil, continuing position: SinkPosition? = nil
+  ) throws -> sending any FrameSink {
     let format = try format ?? OutputFormat(path: path)
     switch format {
-    case .mp4: return try MP4Writer(path: path, settings: settings)
-    case .y4m: return try Y4MWriter(path: path, settings: settings)
-    case .png: return try PNGSequenceWriter(path: path, settings: settings)
+    case .mp4: return try MP4Writer(path: path, settings: settings, continuing: position)
+    case .y4m: return try Y4MWriter(path: path, settings: settings, continuing: position)
+    case .png: return try PNGSequenceWriter(path: path, settings: settings, continuing: position)
     }
   }
 }

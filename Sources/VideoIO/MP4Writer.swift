@@ -6,30 +6,42 @@ import CLibAV
 /// returns; a process that is killed at any moment leaves whole fragments. Time stamps are exact: frame `n` is shown at `n / frameRate`. Equal frames and settings give equal bytes,
 /// in a file and in a pipe.
 public final class MP4Writer: FrameSink {
-  public private(set) var frameCount = 0
+  public private(set) var frameCount: Int
   private let settings: OutputSettings
   private let file: OutputFile
   private var encoder: H264Encoder?
   private var format: UnsafeMutablePointer<AVFormatContext>?
   private var stream: UnsafeMutablePointer<AVStream>?
-  private var packetCount = 0
+  private var packetCount: Int
+  public private(set) var position: SinkPosition
+  /// Whether the header is in the file already.
+  private let continuesFile: Bool
 
   /// Opens the output and writes the file's header.
   ///
-  /// - Parameter path: a name, or `-` for standard output.
+  /// - Parameters:
+  ///   - path: a name, or `-` for standard output.
+  ///   - position: where an unfinished file of equal settings stands, to go on after it.
   /// - Throws: `VideoIOError.unsupportedSize` (odd sides), `.invalidSetting`, `.encoderMissing`, `.cannotCreate`,
   ///   `.writeFailed`.
-  public convenience init(path: String, settings: OutputSettings) throws {
-    try self.init(path: path, settings: settings, encoderName: "libx264")
+  public convenience init(path: String, settings: OutputSettings, continuing position: SinkPosition? = nil) throws {
+    try self.init(path: path, settings: settings, encoderName: "libx264", continuing: position)
   }
 
-  package init(path: String, settings: OutputSettings, encoderName: String) throws {
+  package init(path: String, settings: OutputSettings, encoderName: String, continuing position: SinkPosition? = nil)
+    throws
+  {
     try settings.validate(for: .mp4)
     self.settings = settings
     // The encoder first: without it there should be no file.
-    let encoder = try H264Encoder(path: path, settings: settings, encoderName: encoderName)
+    let start = position ?? SinkPosition()
+    let encoder = try H264Encoder(
+      path: path, settings: settings, encoderName: encoderName, isFirstChunk: start.bytes == 0)
     self.encoder = encoder
-    file = try OutputFile(path: path)
+    file = try OutputFile(path: path, keeping: start.bytes)
+    self.position = start
+    (frameCount, packetCount) = (start.frames, start.frames)
+    continuesFile = file.length > 0
     do { try writeHeader(encoder) } catch {
       close()
       throw error
@@ -76,7 +88,7 @@ public final class MP4Writer: FrameSink {
 
   public func abandon() {
     close()
-    file.abandon()
+    file.abandon(discarding: frameCount == 0)
   }
 
   /// Frees everything but the file, which keeps what was written to it.
@@ -107,9 +119,20 @@ public final class MP4Writer: FrameSink {
     }
     var options: OpaquePointer?
     defer { av_dict_free(&options) }
-    try check(av_dict_set(&options, "movflags", "frag_keyframe+empty_moov+default_base_moof", 0))
+    // Time stamps as they are: the muxer would shift those of a resumed file to zero.
+    format.pointee.avoid_negative_ts = 0
+    try check(av_dict_set(&options, "use_editlist", "0", 0))
+    // No index at the end: it would grow with the video, and a file that was resumed would have another one.
+    var flags = "frag_keyframe+empty_moov+default_base_moof+skip_trailer"
+    if position.fragments > 0 {
+      flags += "+frag_discont"
+      try check(av_dict_set(&options, "fragment_index", "\(position.fragments + 1)", 0))
+    }
+    try check(av_dict_set(&options, "movflags", flags, 0))
     try check(avformat_write_header(format, &options))
+    if continuesFile { longtake_avio_pending(io)?.pointee.count = 0 }
     try flush()
+    if !continuesFile { position.bytes = file.length }
   }
 
   /// Drains the encoder, and has the muxer close its fragment.
@@ -118,7 +141,11 @@ public final class MP4Writer: FrameSink {
     try encoder.endChunk(emit: mux)
     try check(av_write_frame(format, nil))
     try flush()
+    position.frames = frameCount
+    position.bytes = file.length
   }
+
+  public func synchronize() throws { try file.synchronize() }
 
   /// Moves what the muxer has written into the file. The muxer keeps a fragment to itself until it is complete, so these are
   /// always whole boxes.
@@ -126,8 +153,23 @@ public final class MP4Writer: FrameSink {
     guard let io = format?.pointee.pb, let pending = longtake_avio_pending(io) else { return }
     try check(io.pointee.error)
     if pending.pointee.count == 0 { return }
-    try file.writeBoxes(UnsafeRawBufferPointer(start: pending.pointee.bytes, count: pending.pointee.count))
+    let boxes = UnsafeRawBufferPointer(start: pending.pointee.bytes, count: pending.pointee.count)
+    try file.writeBoxes(boxes)
+    position.fragments += MP4Writer.fragments(in: boxes)
     pending.pointee.count = 0
+  }
+
+  /// The number of `moof` boxes.
+  private static func fragments(in boxes: UnsafeRawBufferPointer) -> Int {
+    var (at, count) = (0, 0)
+    while at + 8 <= boxes.count {
+      let size = Int(UInt32(bigEndian: boxes.loadUnaligned(fromByteOffset: at, as: UInt32.self)))
+      if boxes[at + 4..<at + 8].elementsEqual("moof".utf8) { count += 1 }
+      // A box of more than 4 GB says so in another place; a chunk never has one.
+      guard size >= 8 else { break }
+      at += size
+    }
+    return count
   }
 
   private func mux(_ packet: UnsafeMutablePointer<AVPacket>) throws {

@@ -15,13 +15,14 @@ struct GenerateVideo: AsyncParsableCommand {
         generate-video -p "a red ball rolls over green hills" -o ball.mp4
         generate-video -p "purple mountains" --seconds 60 --sink 3 -o long.mp4
         generate-video -p "pink waves" -o - | ffplay -
+        generate-video -p "a train in the snow" --seconds 600 --run-dir train; generate-video resume train
         generate-video plan --seconds 60
         generate-video info weights/default
 
-      Exit status: 0 done, 1 failed while running, 2 wrong usage.
+      Exit status: 0 done, 1 failed while running, 2 wrong usage, 75 stopped by a signal (resume goes on).
       """,
     version: "\(Engine.name) \(Engine.version)",
-    subcommands: [Run.self, Plan.self, Info.self, Bench.self], defaultSubcommand: Run.self)
+    subcommands: [Run.self, Resume.self, Plan.self, Info.self, Bench.self], defaultSubcommand: Run.self)
 }
 
 @main
@@ -47,6 +48,10 @@ enum Program {
     if let usage = error as? UsageError {
       Terminal.error("\(usage)")
       exit(2)
+    }
+    if error is RunStopped {
+      Terminal.error("\(error)")
+      exit(75)
     }
     if status == .validationFailure {
       Terminal.error(GenerateVideo.message(for: error) + " (generate-video --help shows what there is)")

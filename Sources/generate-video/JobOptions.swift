@@ -19,8 +19,15 @@ struct JobOptions: ParsableArguments {
   var output: String?
 
   @Option(
-    help: "A folder for the latents of each chunk (on disk before their pixels are made), a manifest, and the video.")
+    help: """
+      A folder for the video, the latents of each chunk (on disk before their pixels are made), events, a preview, and the \
+      state from which generate-video resume goes on.
+      """)
   var runDir: String?
+
+  @Option(
+    parsing: .unconditional, help: "With --run-dir: save the state after every so many chunks, and when stopped.")
+  var checkpointEvery = 1
 
   @Option(
     name: [.long, .customShort("s"), .customLong("base-seed")], parsing: .unconditional,
@@ -49,6 +56,7 @@ struct JobOptions: ParsableArguments {
   func apply(to request: inout RunRequest) throws {
     request.output = output
     request.runDirectory = runDir
+    request.checkpointEvery = checkpointEvery
     if drawsSeed {
       request.seed = UInt64(UInt32.random(in: 0...UInt32.max))
     } else if let number = UInt64(seed) {

@@ -24,11 +24,17 @@ struct Run: AsyncParsableCommand {
 
   func run() async throws {
     let run = try VideoRun(RunSettings(request()))
+    try await Run.perform(run, json: json, quiet: job.quiet, isResumable: job.runDir != nil)
+  }
+
+  /// Runs it and shows its events.
+  static func perform(_ run: VideoRun, json: Bool, quiet: Bool, isResumable: Bool) async throws {
     if json, run.output == "-" { throw UsageError("--json and -o - both want standard output; choose another output") }
-    let printer = ProgressPrinter(style: json ? .json : job.quiet ? .quiet : Terminal.isInteractive ? .live : .lines)
-    if !job.quiet, !json { printer.introduce(run) }
+    if isResumable { StopSignals.install() }
+    let printer = ProgressPrinter(style: json ? .json : quiet ? .quiet : Terminal.isInteractive ? .live : .lines)
+    if !quiet, !json { printer.introduce(run) }
     defer { printer.end() }
-    try await run.run { printer.show($0) }
+    try await run.run(stop: StopSignals.request) { printer.show($0) }
     if let failure = printer.failure { throw failure }
   }
 

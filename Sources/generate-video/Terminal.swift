@@ -6,12 +6,14 @@ enum Terminal {
   /// Makes the standard descriptors safe to write to, before anything else is opened.
   ///
   /// A closed one is opened on nothing, where writing fails, or the next file would get its number and the progress lines; a
-  /// pipe whose reader has gone is an error of the write, not a signal that ends the process without a word.
+  /// pipe whose reader has gone, or a file that may not grow (`ulimit -f`), is an error of the write, not a signal that ends
+  /// the process without a word.
   static func prepare() {
     for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
       _ = open("/dev/null", O_RDONLY)
     }
     signal(SIGPIPE, SIG_IGN)
+    signal(SIGXFSZ, SIG_IGN)
   }
 
   /// Whether a person watches standard error.

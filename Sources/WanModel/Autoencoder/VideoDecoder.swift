@@ -1,4 +1,5 @@
 import Compute
+import Tensors
 
 /// Turns a stream of latent frames into pixels, whatever the architecture.
 ///
@@ -47,5 +48,24 @@ public struct VideoStreamState: Sendable {
   public init(frames: Int, history: [String: DeviceTensor]) {
     self.frames = frames
     self.history = history
+  }
+}
+
+extension VideoStreamState {
+  /// Adds the stream to what is to be stored, under names that begin with `name`.
+  public func save(to state: inout StateBuilder, as name: String, on backend: any Backend) throws {
+    try state.add(name, value: frames)
+    for (layer, tensor) in history {
+      state.add("\(name).\(layer)", dtype: .f32, shape: tensor.shape) { backend.download(tensor) }
+    }
+  }
+
+  /// A stream that was stored.
+  /// - Throws: `TensorError` for a state without it.
+  public init(from state: SavedState, as name: String, on backend: any Backend) throws {
+    self.init(frames: try state.value(name), history: [:])
+    for stored in state.names where stored.hasPrefix(name + ".") {
+      history[String(stored.dropFirst(name.count + 1))] = backend.upload(try state.tensor(stored, dtype: .f32))
+    }
   }
 }

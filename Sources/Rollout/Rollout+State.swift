@@ -1,0 +1,52 @@
+import SparseAttention
+import Tensors
+
+/// A rollout between two chunks, as it is written and read.
+extension Rollout {
+  private struct Stand: Codable {
+    var nextChunk: Int
+    var branches: Int
+    var noise: String
+  }
+
+  /// Adds all that the next chunks depend on beside weights, prompt and settings: keys and values with their table, and
+  /// where the noise stands. The keys and values are copied when the state is written, before the next chunk is asked for.
+  public func save(to state: inout StateBuilder) throws {
+    guard let coded = noise as? any ChunkNoise & Encodable else {
+      throw RolloutError.settings("noise of type \(type(of: noise)) cannot be stored")
+    }
+    try state.add(
+      "rollout", value: Stand(nextChunk: chunk, branches: memories.count, noise: "\(type(of: noise))"))
+    try state.add("noise", value: coded)
+    for (i, memory) in memories.enumerated() { try memory.save(to: &state, as: "memory\(i)") }
+  }
+
+  /// Saves the rollout in a file, which is whole or not there.
+  ///
+  /// - Returns: Bytes of its arrays.
+  public func save(to path: String) throws -> Int {
+    var state = StateBuilder()
+    try save(to: &state)
+    try state.write(to: path)
+    return state.byteCount
+  }
+
+  /// Gives fresh memories what was saved; the number of the next chunk, and the noise as it stood.
+  static func restore(_ memories: [KVMemory], noise: any ChunkNoise, from state: SavedState) throws
+    -> (chunk: Int, noise: any ChunkNoise)
+  {
+    let stand: Stand = try state.value("rollout")
+    for (what, found, wanted) in [
+      ("noise", stand.noise, "\(type(of: noise))"),
+      ("number of memories", "\(stand.branches)", "\(memories.count)"),
+    ] where found != wanted {
+      throw state.damaged("rollout", "the \(what) of the state is '\(found)', that of this run '\(wanted)'")
+    }
+    for (i, memory) in memories.enumerated() { try memory.restore(from: state, as: "memory\(i)") }
+    guard let coded = noise as? any ChunkNoise & Decodable else { return (stand.nextChunk, noise) }
+    func decode<Noise: ChunkNoise & Decodable>(_: Noise) throws -> any ChunkNoise {
+      try state.value("noise", as: Noise.self)
+    }
+    return (stand.nextChunk, try decode(coded))
+  }
+}
