@@ -48,10 +48,12 @@ public struct ContinuedRun: Sendable {
     let before = try declared.extended(toFrames: reached)
     settings = try seconds.map { try declared.extended(to: $0) } ?? before
     checkpoint = try directory.checkpoints.last.map { [directory] in try Checkpoint($0, in: directory) }
-    func state(_ kind: RunDirectory.StateFile) throws -> SavedState? {
-      try checkpoint.map { [directory] in try SavedState(path: directory.stateFile(kind, nextChunk: $0.nextChunk)) }
+    rolloutState = try checkpoint.map { [directory] in
+      try SavedState(path: directory.stateFile(.rollout, nextChunk: $0.nextChunk))
     }
-    (rolloutState, decoderState) = (try state(.rollout), try state(.decoder))
+    decoderState = try checkpoint.map { [directory] in
+      try SavedState(path: directory.stateFile(.decoder, nextChunk: $0.nextChunk))
+    }
     guard settings.frames >= reached else {
       throw UsageError(
         "--until \(seconds ?? 0) is less than the \(Format.time(before.seconds)) of video that the run is to reach; "

@@ -80,7 +80,9 @@ struct RunRecord: Encodable {
     let now = ISO8601DateFormatter().string(from: Date())
     created = earlier?.created ?? now
     arguments = earlier?.arguments ?? CommandLine.arguments
-    self.request = earlier?.request ?? settings.request.repeatable(
+    self.request =
+      earlier?.request
+      ?? settings.request.repeatable(
         model: settings.model.path, precision: settings.precision)
     let part = Part(
       started: now, arguments: CommandLine.arguments, firstChunk: firstChunk, frames: settings.frames,
