@@ -20,7 +20,8 @@ let package = Package(
     .executable(name: "score-video", targets: ["score-video"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/jpsim/Yams", "5.0.1"..<"7.0.0"),
   ],
   targets: [
     .systemLibrary(
@@ -43,12 +44,15 @@ let package = Package(
     .target(name: "VideoIO", dependencies: ["CLibAV", "CPNG", "Tensors"]),
     .target(
       name: "Production",
-      dependencies: ["VideoIO", "Rollout", "WanModel", "SparseAttention", "Compute", "Tensors"]),
+      dependencies: [
+        "VideoIO", "Rollout", "WanModel", "SparseAttention", "Compute", "Tensors",
+        .product(name: "Yams", package: "Yams"),
+      ]),
     .target(name: "VideoQuality", dependencies: ["VideoIO", "Tensors"]),
     .executableTarget(
       name: "generate-video",
       dependencies: [
-        "Production", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Production", "Rollout", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(
       name: "dump-frames",

@@ -19,21 +19,26 @@ package struct EventLog {
     let density: Double
     /// Video frames so far.
     let videoFrames: Int
-    /// The prompt in force.
+    /// The prompt in force, and its number from 0.
     let prompt: String
+    let promptIndex: Int
+    /// How it took effect, if it did with this chunk, or blended further.
+    let promptChange: PromptReport?
 
     package init(
       index: Int, firstFrame: Int, frames: Int, started: Double, ended: Double, denoiseMs: Double, cleanKvMs: Double,
       decodeMs: Double, encodeMs: Double, checkpointMs: Double?, checkpointBytes: Int?, kvBytes: Int,
       residentBytes: Int,
-      visibleFrames: Int, density: Double, videoFrames: Int, prompt: String
+      visibleFrames: Int, density: Double, videoFrames: Int, prompt: String, promptIndex: Int = 0,
+      promptChange: PromptReport? = nil
     ) {
       (self.index, self.firstFrame, self.frames) = (index, firstFrame, frames)
       (self.started, self.ended) = (started, ended)
       (self.denoiseMs, self.cleanKvMs, self.decodeMs, self.encodeMs) = (denoiseMs, cleanKvMs, decodeMs, encodeMs)
       (self.checkpointMs, self.checkpointBytes) = (checkpointMs, checkpointBytes)
       (self.kvBytes, self.residentBytes, self.visibleFrames) = (kvBytes, residentBytes, visibleFrames)
-      (self.density, self.videoFrames, self.prompt) = (density, videoFrames, prompt)
+      (self.density, self.videoFrames) = (density, videoFrames)
+      (self.prompt, self.promptIndex, self.promptChange) = (prompt, promptIndex, promptChange)
     }
   }
 

@@ -1,3 +1,4 @@
+import Rollout
 import SparseAttention
 
 /// Which frames and how many pages each chunk keeps and reads, followed chunk by chunk from a recipe alone.
@@ -18,32 +19,54 @@ struct PageLedger {
     let meanPagesRead: Double
     /// Which frames are visible, where that does not depend on content.
     fileprivate let known: [Int]?
+    /// Its scene's first frame, from which `known` counts, and its number in its scene.
+    fileprivate let origin: Int
+    fileprivate let sceneChunk: Int
   }
 
   let entries: [Entry]
   /// The stride of rotating anchors: the pattern's, or the largest of any chunk.
   let stride: Int?
   private let selector: any PageSelector
+  private let layout: ChunkLayout
 
-  /// - Parameter total: Latent frames of the video.
-  init(_ recipe: SparsityRecipe, geometry: PageGeometry, chunks: Int, chunkFrames: Int, total: Int, steps: Int) {
+  /// - Parameters:
+  ///   - layout: Of a video with an end.
+  ///   - schedule: Whose cuts and flushes empty the memory.
+  init(
+    _ recipe: SparsityRecipe, geometry: PageGeometry, layout: ChunkLayout, schedule: PromptSchedule = .single,
+    steps: Int
+  ) {
+    let (chunks, total) = (layout.count ?? 0, layout.latentFrames ?? 0)
     let selector = recipe.select
     let (across, span) = (geometry.tilesPerFrame, geometry.tile.frames)
     // One page stands for all that lie side by side: no policy treats them differently in number.
     var resident: [PageID] = []
     var entries: [Entry] = []
     var stride = (selector as? RotatingAnchors)?.pattern.stride
-    for index in 0..<chunks {
-      let first = index * chunkFrames
-      let kept = min(chunkFrames, total - first)
+    // A scene after a hard cut counts frames and chunks from 0.
+    var (origin, scene, sceneChunks) = (0, 0, schedule.sceneEnd(of: 0) ?? chunks)
+    for chunk in 0..<chunks {
+      if let turn = schedule.change(at: chunk) {
+        if turn.isCut {
+          (origin, scene, resident) = (layout.start(of: chunk), chunk, [])
+          sceneChunks = (schedule.sceneEnd(of: chunk) ?? chunks) - chunk
+        } else if turn.kind == .flush {
+          let end = layout.start(of: chunk) - origin - Rollout.flushedFrames
+          resident.removeAll { $0.frame >= recipe.memory.sinkFrames && $0.frame + span <= end }
+        }
+      }
+      let range = layout.range(of: chunk)
+      let (index, first, chunkFrames) = (chunk - scene, range.lowerBound - origin, range.count)
+      let kept = min(chunkFrames, total - range.lowerBound)
       let persistent = resident.count { recipe.memory.isPersistent($0, chunkAt: first, frames: chunkFrames) }
       let census = PageCensus(
         persistent: persistent * across, past: Array(repeating: across, count: resident.count - persistent),
         current: geometry.pages(frames: kept))
       let frames = resident.flatMap { $0.frame..<min(first, $0.frame + span) } + Array(first..<first + kept)
       let pages = census.persistent + census.local
-      var density = recipe.density.density(chunk: index, of: chunks)
-      var read = selector.pagesRead(of: census, budget: recipe.density.budget(chunk: index, of: chunks))
+      var density = recipe.density.density(chunk: index, of: sceneChunks)
+      var read = selector.pagesRead(of: census, budget: recipe.density.budget(chunk: index, of: sceneChunks))
       var mean = Double(read)
       if let selector = selector as? any FrameSelector, !(selector is AllPages) {
         let counts = (0..<steps).map { step in
@@ -59,24 +82,30 @@ struct PageLedger {
       }
       entries.append(
         Entry(
-          index: index, firstFrame: first, frames: kept, visibleFrames: frames.count, density: density,
+          index: chunk, firstFrame: range.lowerBound, frames: kept, visibleFrames: frames.count, density: density,
           pagesKept: pages, pagesRead: read, meanPagesRead: mean,
-          known: recipe.memory.mass == .none && selector is any FrameSelector ? frames : nil))
+          known: recipe.memory.mass == .none && selector is any FrameSelector ? frames : nil, origin: origin,
+          sceneChunk: index))
       resident += Swift.stride(from: first, to: first + chunkFrames, by: span).map { PageID(frame: $0, tile: 0) }
-      let leaving = recipe.memory.evictions(from: resident, sealedFrames: first + chunkFrames, next: chunkFrames)
+      let leaving = recipe.memory.evictions(
+        from: resident, sealedFrames: first + chunkFrames, next: layout.frames, framesPerPage: span)
       if !leaving.isEmpty { resident.removeAll { leaving.contains($0) } }
     }
     self.entries = entries
     self.stride = stride
     self.selector = selector
+    self.layout = layout
   }
 
   /// The frames that latent frame `query` reads at `step`; nil where that depends on content.
-  func reads(of query: Int, step: Int, chunkFrames: Int) -> [Int]? {
-    let entry = entries[query / chunkFrames]
+  func reads(of query: Int, step: Int) -> [Int]? {
+    let chunk = layout.chunk(of: query)
+    let entry = entries[chunk]
     guard let frames = entry.known else { return nil }
     return PageLedger.reads(
-      selector, of: query, among: frames, chunk: entry.index, step: step, entry.firstFrame, chunkFrames)
+      selector, of: query - entry.origin, among: frames, chunk: entry.sceneChunk, step: step,
+      entry.firstFrame - entry.origin, layout.range(of: chunk).count
+    ).map { $0 + entry.origin }
   }
 
   /// A last chunk is computed whole, so that its list is that of a whole chunk; what the video does not keep is not shown.

@@ -8,8 +8,28 @@ public enum RunEvent: Sendable {
   case ready(seconds: Double)
   /// A denoising step of a whole clip.
   case step(StepReport)
+  /// A prompt took effect; told before its first chunk is.
+  case prompt(PromptReport)
   case chunk(ChunkReport)
   case finished(RunSummary)
+}
+
+/// The receipt of a change of prompt.
+public struct PromptReport: Encodable, Sendable {
+  /// The prompt, from 0, and its text.
+  public let index: Int
+  public let text: String
+  /// The first chunk under it, where that begins and where it was asked for, in seconds of video.
+  public let appliedAtChunk: Int
+  public let seconds: Double
+  public let askedSeconds: Double
+  public let hardCut: Bool
+  public let onSwitch: String
+  public let blend: Int
+  public let blendMode: String
+  /// Latent frames whose keys and values were computed anew, and the seconds that took; again at each chunk of a blend.
+  public let recachedFrames: Int
+  public let recacheSeconds: Double
 }
 
 /// One denoising step of a whole clip.
@@ -32,6 +52,9 @@ public struct ChunkReport: Encodable, Sendable {
   /// Seconds of video written so far.
   public let videoSeconds: Double
   public let visibleFrames: Int
+  /// The prompt in force, from 0, and its share; below 1 while it blends with the one before.
+  public let prompt: Int
+  public let promptShare: Double
   /// Share of the pages in memory that were read.
   public let density: Double
   /// Seconds spent on this chunk.

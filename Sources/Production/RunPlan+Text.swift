@@ -13,8 +13,17 @@ extension RunPlan {
         + "\(Format.bytes(kvBytes))"
         + (memory == "every frame" ? " (grows with the length)" : " (whatever the length)"),
       "work     \(Self.operations(flops)), about \(Format.time(estimatedSeconds)) on this machine (an estimate)",
-      "chunk  frames     sees  pages  read  density  work",
     ]
+    if prompts.count > 1 {
+      lines += prompts.map { prompt in
+        let manner =
+          prompt.index == 0
+          ? ""
+          : prompt.hardCut ? ", hard cut" : ", \(prompt.onSwitch)" + (prompt.blend > 1 ? ", blend \(prompt.blend)" : "")
+        return "prompt   chunk \(prompt.chunk), \(Self.short(prompt.seconds)) s\(manner): \(prompt.text)"
+      }
+    }
+    lines.append("chunk  frames     sees  pages  read  density  work")
     func row(_ c: Chunk) -> String {
       let frames = "\(c.firstFrame)-\(c.firstFrame + c.frames - 1)"
       return [

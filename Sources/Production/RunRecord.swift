@@ -5,6 +5,7 @@ import Tensors
 struct RunRecord: Encodable {
   struct Settings: Encodable {
     let prompt: String
+    let prompts: [RunPlan.Prompt]
     let seed: UInt64
     let rng: String
     let height, width, frames, chunkFrames: Int
@@ -65,15 +66,15 @@ struct RunRecord: Encodable {
   let model: String
   let weights: [Weights]
   let machine: Machine
-  /// Prompt tokens given to the text encoder, and what was cut of the prompt.
-  let promptTokens: Int
-  let promptCut: String?
+  /// Of each prompt: the tokens given to the text encoder, and what was cut from its end.
+  let promptTokens: [Int]
+  let promptCuts: [String?]
   var summary: RunSummary?
 
   /// - Parameter earlier: What the run directory of a run that goes on says.
   init(
-    _ settings: RunSettings, threads: Int, backend: String, promptTokens: Int, promptCut: String?, geometryTile: String,
-    earlier: RunManifest? = nil, firstChunk: Int = 0
+    _ settings: RunSettings, threads: Int, backend: String, promptTokens: [Int], promptCuts: [String?],
+    geometryTile: String, earlier: RunManifest? = nil, firstChunk: Int = 0
   ) throws {
     engine = Engine.name
     version = Engine.version
@@ -91,7 +92,8 @@ struct RunRecord: Encodable {
     parts = (earlier?.parts ?? []).suffix(999) + [part]
     let (request, rollout) = (settings.request, settings.rollout)
     self.settings = Settings(
-      prompt: request.prompt, seed: request.seed, rng: request.rng.rawValue, height: settings.height,
+      prompt: request.prompt, prompts: settings.promptList, seed: request.seed, rng: request.rng.rawValue,
+      height: settings.height,
       width: settings.width, frames: settings.frames, chunkFrames: settings.chunkFrames, fps: "\(settings.frameRate)",
       mode: settings.mode.rawValue, timesteps: settings.sampler?.timesteps ?? rollout.schedule.timesteps,
       sampler: settings.sampler?.kind.rawValue, guidance: rollout.guidance, negativePrompt: settings.negativePrompt,
@@ -103,7 +105,7 @@ struct RunRecord: Encodable {
     let os = ProcessInfo.processInfo.operatingSystemVersionString
     machine = Machine(processor: Host.processor, backend: backend, system: os)
     self.promptTokens = promptTokens
-    self.promptCut = promptCut
+    self.promptCuts = promptCuts
   }
 
   /// The weights that a run reads.

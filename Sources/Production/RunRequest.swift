@@ -1,9 +1,11 @@
 import Compute
+import Rollout
 import VideoIO
 
 /// What a user asks for; everything but the prompt has a default.
 public struct RunRequest: Sendable, Codable {
-  public var prompt = ""
+  /// What the video shows, and from when on.
+  public var timeline = PromptTimeline()
   /// A model folder; nil for the shipped one.
   public var model: String?
   /// A safetensors file whose transformer replaces the folder's.
@@ -73,6 +75,12 @@ public struct RunRequest: Sendable, Codable {
   public var recording: Recording?
 
   public init() {}
+
+  /// The first prompt; setting it makes it the only one.
+  public var prompt: String {
+    get { timeline.segments.first?.text ?? "" }
+    set { timeline = PromptTimeline(newValue) }
+  }
 
   /// `--mode`.
   public enum Mode: String, Sendable, Codable, CaseIterable {

@@ -30,13 +30,19 @@ public struct RunSettings: Sendable {
   public let negativePrompt: String?
   /// Latent frames that the decoder is given at a time.
   public let decodedFrames: Int
+  /// Which prompt holds in which chunk.
+  public let prompts: PromptSchedule
   /// Where the recipe's answers to memory and positions come from, for people.
   public let notes: [String]
 
   /// Latent frames of the video; the last chunk may compute more.
   public var latentFrames: Int { (frames - 1) / 4 + 1 }
   public var chunkFrames: Int { rollout.chunkFrames }
-  public var chunks: Int { (latentFrames + chunkFrames - 1) / chunkFrames }
+  public var chunks: Int { rollout.layout.count ?? 0 }
+  /// The prompts with their chunks.
+  var promptList: [RunPlan.Prompt] {
+    prompts.switches.map { RunPlan.Prompt($0, text: request.timeline.segments[$0.prompt].text) }
+  }
   /// Seconds of video.
   public var seconds: Double { Double(frames) / frameRate.framesPerSecond }
   /// Pixels per latent position; the same for both autoencoders of Wan 2.1.
@@ -121,10 +127,25 @@ public struct RunSettings: Sendable {
       let geometry = try rollout.geometry()
       try recipe.check(geometry: geometry, chunkFrames: chunkFrames, total: latentFrames)
       self.rollout = rollout
-    } catch let error as SparsityError { throw UsageError("\(error)") } catch let error as RolloutError {
+      prompts = try RunSettings.prompts(request, mode: mode, layout: rollout.layout, frameRate: frameRate)
+    } catch let error as TimelineError { throw UsageError("\(error)") } catch let error as SparsityError {
+      throw UsageError("\(error)")
+    } catch let error as RolloutError {
       throw UsageError("\(error)")
     }
-    self.notes = notes
+    self.notes = notes + prompts.switches.dropFirst().map(\.summary)
+  }
+
+  /// Which chunk each prompt takes effect with. A plan may go without a prompt.
+  private static func prompts(
+    _ request: RunRequest, mode: RunRequest.Mode, layout: ChunkLayout, frameRate: FrameRate
+  ) throws -> PromptSchedule {
+    let timeline = request.timeline
+    if timeline.segments.count == 1, timeline.segments[0].seconds == 0 { return .single }
+    guard mode == .chunks else {
+      throw UsageError("\(timeline.segments.count) prompts need --mode chunks; a whole clip has one prompt")
+    }
+    return try timeline.schedule(layout, framesPerSecond: frameRate.framesPerSecond)
   }
 
   /// The sampler of clip mode; nil chunk by chunk.
@@ -200,7 +221,7 @@ public struct RunSettings: Sendable {
       }
       return frames
     }
-    let seconds = request.seconds ?? 5
+    let seconds = request.seconds ?? request.timeline.end ?? 5
     let frames = (seconds * frameRate.framesPerSecond).rounded(.up)
     guard seconds.isFinite, seconds > 0 else { throw UsageError("--seconds \(seconds) must be above 0") }
     guard frames <= Double(most) else { throw UsageError("--seconds \(seconds) is more than \(most) frames") }

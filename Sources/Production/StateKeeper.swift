@@ -13,7 +13,7 @@ import WanModel
 struct StateKeeper {
   private let directory: RunDirectory
   private let every: Int
-  private let prompt: String
+  private let prompts: [String]
   private let backend: any Backend
   private var events: EventLog
   private var preview: PreviewSheet
@@ -22,12 +22,12 @@ struct StateKeeper {
 
   /// Gives the decoder the state that it had, if the run goes on.
   init(
-    _ directory: RunDirectory, every: Int, prompt: String, decoder: any VideoDecoder, from earlier: ContinuedRun?,
+    _ directory: RunDirectory, every: Int, prompts: [String], decoder: any VideoDecoder, from earlier: ContinuedRun?,
     on backend: any Backend
   ) throws {
     self.directory = directory
     self.every = every
-    self.prompt = prompt
+    self.prompts = prompts
     self.backend = backend
     events = try EventLog(path: directory.eventsFile, nextChunk: earlier?.nextChunk ?? 0)
     if let state = earlier?.decoderState {
@@ -54,7 +54,7 @@ struct StateKeeper {
   }
 
   /// Writes a chunk's entry of the log.
-  mutating func log(_ chunk: ChunkReport, firstFrame: Int, frames: Int) throws {
+  mutating func log(_ chunk: ChunkReport, firstFrame: Int, frames: Int, change: PromptReport? = nil) throws {
     let end = Date()
     try events.append(
       EventLog.Entry(
@@ -63,7 +63,8 @@ struct StateKeeper {
         decodeMs: chunk.decodeSeconds * 1000, encodeMs: chunk.writeSeconds * 1000,
         checkpointMs: saved.map { $0.seconds * 1000 }, checkpointBytes: saved?.bytes, kvBytes: chunk.kvBytes,
         residentBytes: chunk.residentBytes, visibleFrames: chunk.visibleFrames, density: chunk.density,
-        videoFrames: chunk.frames, prompt: prompt))
+        videoFrames: chunk.frames, prompt: prompts[chunk.prompt],
+        promptIndex: chunk.prompt, promptChange: change))
     chunkStart = end
     saved = nil
   }

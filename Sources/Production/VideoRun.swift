@@ -27,9 +27,7 @@ public struct VideoRun: Sendable {
     self.earlier = earlier
     threads = settings.request.threads ?? Host.physicalCores
     guard (1...512).contains(threads) else { throw UsageError("--threads \(threads); 1 to 512 are possible") }
-    if settings.request.prompt.allSatisfy(\.isWhitespace) {
-      throw UsageError("the prompt is empty; say what the video should show, as in --prompt \"a red ball\"")
-    }
+    do { try settings.request.timeline.check() } catch { throw UsageError("\(error)") }
     if settings.request.runDirectory?.isEmpty == true { throw UsageError("--run-dir '' names no folder") }
   }
 
@@ -69,18 +67,20 @@ public struct VideoRun: Sendable {
     let backend = CPUBackend(threads: threads, precision: settings.precision)
     let tokenizer = try model.loadTokenizer()
     let limit = model.transformer.textLength
-    let encoding = tokenizer.encode(PromptCleaner.clean(request.prompt), maximum: limit)
-    let cut = encoding.cutCount > 0 ? encoding.cutText : nil
-    if let cut {
-      report(.warning("the prompt has more than \(limit) tokens; this was cut from its end: \"\(cut)\""))
+    let encodings = request.timeline.segments.map { tokenizer.encode(PromptCleaner.clean($0.text), maximum: limit) }
+    let cuts = encodings.map { $0.cutCount > 0 ? $0.cutText : nil }
+    for (i, cut) in cuts.enumerated() {
+      guard let cut else { continue }
+      let which = cuts.count == 1 ? "the prompt" : "prompt \(i + 1)"
+      report(.warning("\(which) has more than \(limit) tokens; this was cut from its end: \"\(cut)\""))
     }
     var record = try RunRecord(
-      settings, threads: threads, backend: backend.name, promptTokens: encoding.ids.count, promptCut: cut,
+      settings, threads: threads, backend: backend.name, promptTokens: encodings.map(\.ids.count), promptCuts: cuts,
       geometryTile: "\(settings.rollout.geometry().tile)", earlier: earlier?.manifest,
       firstChunk: start?.nextChunk ?? 0)
     try directory.map { try record.write(to: $0.manifestFile) }
     let encoder = try model.loadTextEncoder(on: backend)
-    let rows = try encoder.encode(ids: encoding.ids)
+    let rows = try encodings.map { try encoder.encode(ids: $0.ids) }
     let negativeRows = try settings.negativePrompt.map {
       try encoder.encode(ids: tokenizer.encode(PromptCleaner.clean($0), maximum: limit).ids)
     }
@@ -89,11 +89,11 @@ public struct VideoRun: Sendable {
     let recipe = settings.rollout.recipe.name
     if let file = model.additionPath(recipe: recipe) { report(.note("weights of the recipe merged: \(file)")) }
     let transformer = try model.loadTransformer(recipe: recipe, on: backend)
-    let text = transformer.context(text: rows)
     let negative = negativeRows.map { transformer.context(text: $0) }
     var keeper = try directory.map {
       try StateKeeper(
-        $0, every: request.checkpointEvery, prompt: request.prompt, decoder: decoder, from: earlier, on: backend)
+        $0, every: request.checkpointEvery, prompts: request.timeline.segments.map(\.text), decoder: decoder,
+        from: earlier, on: backend)
     }
     let loadSeconds = Host.processSeconds
     report(.ready(seconds: loadSeconds))
@@ -105,6 +105,7 @@ public struct VideoRun: Sendable {
     var kvBytes = 0
     func deliver(_ chunk: FinishedChunk) throws -> ChunkReport {
       clock.add(chunk)
+      if let receipt = settings.receipt(of: chunk) { report(.prompt(receipt)) }
       if let directory {
         try clock.measure(\.write) {
           try directory.write(latents: backend.download(chunk.latents), chunk: chunk.index)
@@ -136,8 +137,8 @@ public struct VideoRun: Sendable {
     if directory != nil, stop.isMade { throw try stopped(after: start?.nextChunk ?? 0) }
     if let sampler = settings.sampler {
       var denoiser = try ClipDenoiser(
-        transformer: transformer, text: text, negative: negative, noise: noise(), sampler: sampler,
-        settings: settings.rollout, on: backend)
+        transformer: transformer, text: transformer.context(text: rows[0]), negative: negative, noise: noise(),
+        sampler: sampler, settings: settings.rollout, on: backend)
       kvBytes = denoiser.memoryBytes
       while !denoiser.isFinished {
         if directory != nil, stop.isMade { throw try stopped(after: 0) }
@@ -154,8 +155,9 @@ public struct VideoRun: Sendable {
       }
     } else {
       let rollout = try Rollout(
-        transformer: transformer, text: text, negative: negative, noise: noise(), settings: settings.rollout,
-        from: earlier?.rolloutState, on: backend)
+        transformer: transformer,
+        prompts: PromptScript(rows: rows.map { backend.download($0) }, schedule: settings.prompts), negative: negative,
+        noise: noise(), settings: settings.rollout, from: earlier?.rolloutState, on: backend)
       kvBytes = rollout.memoryBytes
       do {
         for try await chunk in rollout {
@@ -166,10 +168,12 @@ public struct VideoRun: Sendable {
             // The memory is copied before the next chunk may change it.
             try await keeper?.saveRollout(rollout, nextChunk: chunk.index + 1)
             try sink.synchronize()
-            try keeper?.log(made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0])
+            try keeper?.log(
+              made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0], change: settings.receipt(of: chunk))
             try keeper?.commit(decoder, nextChunk: chunk.index + 1, video: sink.position)
           } else {
-            try keeper?.log(made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0])
+            try keeper?.log(
+              made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0], change: settings.receipt(of: chunk))
           }
           report(.chunk(made))
           if stops { throw try stopped(after: chunk.index + 1) }
@@ -225,8 +229,10 @@ public struct VideoRun: Sendable {
         path: output,
         settings: OutputSettings(
           width: settings.width, height: settings.height, frameRate: settings.frameRate, crf: request.crf,
-          preset: request.preset, metadata: ["description": request.prompt, "comment": description]),
-        continuing: position)
+          preset: request.preset,
+          metadata: [
+            "description": request.timeline.segments.map(\.text).joined(separator: " | "), "comment": description,
+          ]), continuing: position)
     } catch let error as VideoIOError where error.isUsage { throw UsageError("\(error)") }
   }
 
@@ -234,7 +240,7 @@ public struct VideoRun: Sendable {
   private func requireMemory() throws {
     let (rollout, c) = (settings.rollout, settings.model.transformer)
     let frames = try rollout.recipe.memory.capacity(
-      chunkFrames: rollout.chunkFrames, total: settings.chunks * rollout.chunkFrames)
+      chunkFrames: rollout.chunkFrames, total: rollout.layout.computedFrames)
     let tokens = Double(frames) * Double(rollout.latentHeight / 2) * Double(rollout.latentWidth / 2)
     let needed = 4 * (Double(c.parameters) + 2 * Double(c.layers) * Double(c.width) * tokens)
     let available = Double(ProcessInfo.processInfo.physicalMemory)
@@ -251,7 +257,7 @@ public struct VideoRun: Sendable {
     case .counter: return CounterNoise(seed: settings.request.seed)
     case .torch:
       return TorchNoise(
-        seed: settings.request.seed, totalFrames: settings.chunks * settings.chunkFrames,
+        seed: settings.request.seed, totalFrames: rollout.layout.computedFrames ?? 0,
         channels: settings.model.transformer.inputChannels, height: rollout.latentHeight, width: rollout.latentWidth)
     }
   }
@@ -296,7 +302,9 @@ private struct PhaseClock {
     return try body()
   }
 
-  mutating func add(_ chunk: FinishedChunk) { denoise += chunk.denoiseSeconds + chunk.sealSeconds }
+  mutating func add(_ chunk: FinishedChunk) {
+    denoise += chunk.denoiseSeconds + chunk.sealSeconds + chunk.recacheSeconds
+  }
 
   mutating func report(_ chunk: FinishedChunk, of settings: RunSettings, written: Int, from before: Int, kvBytes: Int)
     -> ChunkReport
@@ -307,6 +315,7 @@ private struct PhaseClock {
     return ChunkReport(
       index: chunk.index, chunks: settings.chunks, frames: written, totalFrames: settings.frames,
       videoSeconds: Double(written) / settings.frameRate.framesPerSecond, visibleFrames: chunk.visibleFrames,
+      prompt: chunk.mix.prompt, promptShare: chunk.mix.weight,
       density: Double(chunk.pagesRead) / Double(max(1, chunk.pagesKept)), denoiseSeconds: chunk.denoiseSeconds,
       sealSeconds: chunk.sealSeconds,
       decodeSeconds: decode - last.decode,

@@ -1,3 +1,4 @@
+import Compute
 import SparseAttention
 import Tensors
 
@@ -7,6 +8,8 @@ extension Rollout {
     var nextChunk: Int
     var branches: Int
     var noise: String
+    /// Chunks whose latents are kept for a change of prompt. Which prompt holds follows from the number of the next chunk.
+    var recent: Int
   }
 
   /// Adds all that the next chunks depend on beside weights, prompt and settings: keys and values with their table, and
@@ -16,7 +19,9 @@ extension Rollout {
       throw RolloutError.settings("noise of type \(type(of: noise)) cannot be stored")
     }
     try state.add(
-      "rollout", value: Stand(nextChunk: chunk, branches: memories.count, noise: "\(type(of: noise))"))
+      "rollout",
+      value: Stand(nextChunk: chunk, branches: memories.count, noise: "\(type(of: noise))", recent: recent.count))
+    for (i, latents) in recent.enumerated() { state.add("recent\(i)", tensor: backend.download(latents)) }
     try state.add("noise", value: coded)
     for (i, memory) in memories.enumerated() { try memory.save(to: &state, as: "memory\(i)") }
   }
@@ -31,10 +36,11 @@ extension Rollout {
     return state.byteCount
   }
 
-  /// Gives fresh memories what was saved; the number of the next chunk, and the noise as it stood.
-  static func restore(_ memories: [KVMemory], noise: any ChunkNoise, from state: SavedState) throws
-    -> (chunk: Int, noise: any ChunkNoise)
-  {
+  /// Gives fresh memories what was saved; the number of the next chunk, the noise as it stood, and the latents that were
+  /// kept.
+  static func restore(
+    _ memories: [KVMemory], noise: any ChunkNoise, from state: SavedState, on backend: any Backend
+  ) throws -> (chunk: Int, noise: any ChunkNoise, recent: [DeviceTensor]) {
     let stand: Stand = try state.value("rollout")
     for (what, found, wanted) in [
       ("noise", stand.noise, "\(type(of: noise))"),
@@ -43,10 +49,11 @@ extension Rollout {
       throw state.damaged("rollout", "the \(what) of the state is '\(found)', that of this run '\(wanted)'")
     }
     for (i, memory) in memories.enumerated() { try memory.restore(from: state, as: "memory\(i)") }
-    guard let coded = noise as? any ChunkNoise & Decodable else { return (stand.nextChunk, noise) }
+    let recent = try (0..<max(0, stand.recent)).map { backend.upload(try state.tensor("recent\($0)", dtype: .f32)) }
+    guard let coded = noise as? any ChunkNoise & Decodable else { return (stand.nextChunk, noise, recent) }
     func decode<Noise: ChunkNoise & Decodable>(_: Noise) throws -> any ChunkNoise {
       try state.value("noise", as: Noise.self)
     }
-    return (stand.nextChunk, try decode(coded))
+    return (stand.nextChunk, try decode(coded), recent)
   }
 }

@@ -14,6 +14,8 @@ public struct RolloutSettings: Sendable {
   public var plannedFrames: Int?
   /// Latent frames of a chunk; 3 in Self-Forcing.
   public var chunkFrames = 3
+  /// Latent frames of the first chunk, if it is shorter: 1 after an image.
+  public var firstChunkFrames: Int?
   public var schedule: FlowSchedule
   public var recipe: SparsityRecipe
   /// Shape of a page; nil for the standard one.
@@ -25,6 +27,9 @@ public struct RolloutSettings: Sendable {
   public var guidance = 1.0
   /// What is noted of the attention under the prompt, for inspection; nil for nothing.
   public var recording: AttentionSelection?
+  /// The most latent frames whose keys and values a change of prompt computes anew (``PromptSwitch/Kind/recache``); their
+  /// latents are kept for it. Never more than the recipe keeps for being recent.
+  public var recacheFrames = 21
 
   public init(latentHeight: Int, latentWidth: Int, latentFrames: Int?, schedule: FlowSchedule, recipe: SparsityRecipe) {
     self.latentHeight = latentHeight
@@ -34,8 +39,18 @@ public struct RolloutSettings: Sendable {
     self.recipe = recipe
   }
 
+  /// How the latent frames are cut into chunks.
+  public var layout: ChunkLayout {
+    ChunkLayout(frames: chunkFrames, first: firstChunkFrames, latentFrames: latentFrames)
+  }
+
   /// Number of chunks; nil without end.
-  public var chunks: Int? { latentFrames.map { ($0 + chunkFrames - 1) / chunkFrames } }
+  public var chunks: Int? { layout.count }
+
+  /// Number of chunks that densities are planned for.
+  var plannedChunks: Int? {
+    ChunkLayout(frames: chunkFrames, first: firstChunkFrames, latentFrames: plannedFrames ?? latentFrames).count
+  }
 
   /// - Throws: ``RolloutError/settings(_:)`` for sizes that cannot be had with a model.
   func check(_ model: TransformerConfiguration) throws(RolloutError) {
@@ -44,6 +59,9 @@ public struct RolloutSettings: Sendable {
     }
     guard chunkFrames >= 1, latentFrames ?? 1 >= 1 else {
       throw .settings("a chunk and a video need at least one latent frame")
+    }
+    guard (1...chunkFrames).contains(firstChunkFrames ?? 1) else {
+      throw .settings("a first chunk of \(firstChunkFrames ?? 0) latent frames; 1 to \(chunkFrames) are possible")
     }
     guard model.inputChannels == model.outputChannels else {
       throw .settings(
@@ -78,6 +96,11 @@ public struct FinishedChunk: Sendable {
   public let sealSeconds: Double
   /// What was noted of its attention, if ``RolloutSettings/recording`` asked for it.
   public let attention: AttentionRecord?
+  /// The shares of prompts that it was made under.
+  public var mix = PromptMix(prompt: 0, weight: 1, from: nil, mode: .linear)
+  /// Latent frames before it whose keys and values were computed anew for a change of prompt, and the seconds that took.
+  public var recachedFrames = 0
+  public var recacheSeconds = 0.0
 }
 
 /// The chunk-by-chunk denoiser: an asynchronous sequence of finished chunks.
@@ -98,15 +121,21 @@ public actor Rollout: AsyncSequence {
 
   /// Bytes of the key/value memory; constant.
   public nonisolated let memoryBytes: Int
-  private let branches: GuidedFlow
+  var branches: GuidedFlow
   private let channels: Int
-  private let settings: RolloutSettings
-  private let backend: any Backend
+  let settings: RolloutSettings
+  let backend: any Backend
   /// One per branch of the guidance.
   let memories: [KVMemory]
   var noise: any ChunkNoise
   /// The number of the next chunk.
   public internal(set) var chunk = 0
+  /// nil for one prompt, given as a context.
+  let prompts: PromptScript?
+  /// The shares of prompts that ``branches`` hold now.
+  var mix = PromptMix(prompt: 0, weight: 1, from: nil, mode: .linear)
+  /// The last chunks' latents, kept while a change of prompt may compute their keys and values anew; see ``remember(_:)``.
+  var recent: [DeviceTensor] = []
 
   /// Prepares a rollout; nothing is computed yet.
   /// - Parameters:
@@ -117,26 +146,61 @@ public actor Rollout: AsyncSequence {
     transformer: WanTransformer, text: TextContext, negative: TextContext? = nil, noise: any ChunkNoise,
     settings: RolloutSettings, from state: SavedState? = nil, on backend: any Backend
   ) throws {
+    try self.init(
+      transformer: transformer, text: text, prompts: nil, negative: negative, noise: noise, settings: settings,
+      from: state, on: backend)
+  }
+
+  /// Prepares a rollout whose prompt changes on the way; nothing is computed yet.
+  /// - Parameters:
+  ///   - negative: As above; it does not change.
+  ///   - state: As above; of a rollout with the same prompts.
+  /// - Throws: As above.
+  public init(
+    transformer: WanTransformer, prompts: PromptScript, negative: TextContext? = nil, noise: any ChunkNoise,
+    settings: RolloutSettings, from state: SavedState? = nil, on backend: any Backend
+  ) throws {
+    let first = backend.upload(prompts.rows(prompts.schedule.mix(at: 0)))
+    try self.init(
+      transformer: transformer, text: transformer.context(text: first), prompts: prompts, negative: negative,
+      noise: noise, settings: settings, from: state, on: backend)
+  }
+
+  private init(
+    transformer: WanTransformer, text: TextContext, prompts: PromptScript?, negative: TextContext?,
+    noise: any ChunkNoise, settings: RolloutSettings, from state: SavedState?, on backend: any Backend
+  ) throws {
     let c = transformer.configuration
     try settings.check(c)
     self.noise = noise
     channels = c.inputChannels
     self.settings = settings
     self.backend = backend
+    self.prompts = prompts
     let geometry = try settings.geometry()
+    let layout = settings.layout
     branches = try GuidedFlow(
       transformer: transformer, text: text, negative: negative, guidance: settings.guidance,
-      layout: transformer.layout(geometry: geometry, frames: settings.chunkFrames), on: backend)
+      layouts: Set([layout.first, layout.frames]).sorted().map { transformer.layout(geometry: geometry, frames: $0) },
+      on: backend)
     memories = try (0..<(branches.isGuided ? 2 : 1)).map { _ in
       try KVMemory(
         recipe: settings.recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim,
-        chunkFrames: settings.chunkFrames, totalFrames: settings.latentFrames, plannedFrames: settings.plannedFrames,
-        on: backend)
+        chunkFrames: settings.chunkFrames, totalFrames: layout.computedFrames,
+        chunks: prompts?.schedule.sceneEnd(of: 0) ?? settings.plannedChunks, on: backend)
     }
     memoryBytes = memories.reduce(0) { $0 + $1.bytes }
     if let recording = settings.recording { memories[0].record(recording) }
     if let state {
-      (chunk, self.noise) = try Rollout.restore(memories, noise: noise, from: state)
+      (chunk, self.noise, recent) = try Rollout.restore(memories, noise: noise, from: state, on: backend)
+      if let prompts, chunk > 0 {
+        let schedule = prompts.schedule
+        mix = schedule.mix(at: chunk - 1)
+        branches.setPrompt(prompts.rows(mix))
+        let scene = schedule.sceneStart(of: chunk - 1)
+        let end = schedule.sceneEnd(of: chunk - 1) ?? settings.plannedChunks
+        for memory in memories { memory.belongs(toSceneAt: scene, chunks: end.map { $0 - scene }) }
+      }
     }
   }
 
@@ -147,8 +211,9 @@ public actor Rollout: AsyncSequence {
   public func next() throws -> FinishedChunk? {
     if let chunks = settings.chunks, chunk >= chunks { return nil }
     let clock = ContinuousClock()
+    let (recached, recacheSeconds) = try followPrompts()
     let start = clock.now
-    let frames = settings.chunkFrames
+    let frames = settings.layout.range(of: chunk).count
     let (height, width) = (settings.latentHeight, settings.latentWidth)
     for memory in memories { memory.begin(frames: frames) }
     let (visible, kept, read) = (memories[0].visibleFrames, memories[0].pagesKept, memories[0].pagesRead)
@@ -177,10 +242,13 @@ public actor Rollout: AsyncSequence {
     let attention = memories[0].takeRecord()
     for memory in memories { memory.seal() }
     let sealed = clock.now
+    remember(x)
     defer { chunk += 1 }
     return FinishedChunk(
-      index: chunk, firstFrame: chunk * frames, latents: x, visibleFrames: visible, pagesKept: kept, pagesRead: read,
-      denoiseSeconds: (denoised - start).seconds, sealSeconds: (sealed - denoised).seconds, attention: attention)
+      index: chunk, firstFrame: settings.layout.start(of: chunk), latents: x, visibleFrames: visible, pagesKept: kept,
+      pagesRead: read, denoiseSeconds: (denoised - start).seconds, sealSeconds: (sealed - denoised).seconds,
+      attention: attention,
+      mix: mix, recachedFrames: recached, recacheSeconds: recacheSeconds)
   }
 
   public nonisolated func makeAsyncIterator() -> Iterator { Iterator(rollout: self) }

@@ -31,7 +31,9 @@ public final class KVMemory {
 
   let backend: any Backend
   let pool: any PagePool
-  private let chunkCount: Int?
+  var chunkCount: Int?
+  /// What chunk 0 is called in records: not 0 once the memory was restarted.
+  var sceneStart = 0
   private(set) var chunkPages: [PageID] = []
   private var chunkFrames = 0
   private var chunkTiles = RowTiles(rows: 1, tokens: 1)
@@ -50,13 +52,13 @@ public final class KVMemory {
   /// - Parameters:
   ///   - chunkFrames: The most latent frames of a chunk.
   ///   - totalFrames: The video's length in latent frames; nil for one without end.
-  ///   - plannedFrames: The length that densities are planned for, if it is another one: a rollout that is extended keeps
-  ///     its plan, and the density of the plan's last chunk from there on.
+  ///   - chunks: Chunks that densities are planned for, if they are not those of `totalFrames`: a rollout that is extended
+  ///     keeps its plan, and the density of the plan's last chunk from there on.
   ///   - layers: Layers whose keys must be kept. 1 serves any depth when nothing is read across chunks.
   /// - Throws: ``SparsityError`` when the recipe's memory cannot hold a chunk.
   public init(
     recipe: SparsityRecipe, geometry: PageGeometry, layers: Int, heads: Int, headDim: Int, chunkFrames: Int,
-    totalFrames: Int?, plannedFrames: Int? = nil, on backend: any Backend
+    totalFrames: Int?, chunks: Int? = nil, on backend: any Backend
   ) throws(SparsityError) {
     // The last chunk is computed whole.
     let total = totalFrames.map { ($0 + chunkFrames - 1) / chunkFrames * chunkFrames }
@@ -76,7 +78,7 @@ public final class KVMemory {
         layers: layers, heads: heads, headDim: headDim, slots: slots, tokensPerPage: geometry.tile.tokens,
         tokensPerFrame: geometry.tile.rows * geometry.tile.columns,
         temporalChannels: recipe.positions == .window ? rotation.temporalChannels : 0))
-    chunkCount = (plannedFrames ?? totalFrames).map { ($0 + chunkFrames - 1) / chunkFrames }
+    chunkCount = chunks ?? totalFrames.map { ($0 + chunkFrames - 1) / chunkFrames }
     nextFrames = chunkFrames
   }
 
@@ -127,6 +129,9 @@ public final class KVMemory {
     isCleanPass = true
     step += 1
   }
+
+  /// Whether the last chunk that was begun has been sealed.
+  var isBetweenChunks: Bool { chunkPages.isEmpty }
 
   /// The pages of a stored layer during the current chunk.
   private func view(_ layer: Int) -> LayerView {
@@ -278,7 +283,7 @@ public final class KVMemory {
 
   private func note(layer: Int, queries: DeviceTensor, view: LayerView, lists: PageLists?, scale: Float) {
     let pass = isCleanPass ? AttentionSelection.Pass.clean : .step(step)
-    guard let recorder, recorder.wants(chunk: chunk, layer: layer, pass: pass) else { return }
+    guard let recorder, recorder.wants(chunk: sceneStart + chunk, layer: layer, pass: pass) else { return }
     recorder.note(
       layer: layer, pass: pass, view: view, lists: lists, mass: pooledMass(queries, view: view, scale: scale))
   }

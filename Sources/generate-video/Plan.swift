@@ -15,6 +15,7 @@ struct Plan: ParsableCommand {
   @Flag(help: "With --json: which latent frames each latent frame reads at each step.")
   var detail = false
 
+  @OptionGroup var prompts: PromptOptions
   @OptionGroup var job: JobOptions
   @OptionGroup(title: "Model") var model: ModelOptions
   @OptionGroup(title: "Size and length") var size: SizeOptions
@@ -26,6 +27,7 @@ struct Plan: ParsableCommand {
 
   func run() throws {
     var request = RunRequest()
+    if let timeline = try prompts.timeline() { request.timeline = timeline }
     try job.apply(to: &request)
     model.apply(to: &request)
     try size.apply(to: &request)

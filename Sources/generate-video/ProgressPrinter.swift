@@ -33,6 +33,7 @@ final class ProgressPrinter {
     case (_, .ready(let seconds)): say(String(format: "ready after %.1f s", seconds))
     case (.live, .step(let step)): overwrite(line(step))
     case (_, .step(let step)): say(line(step))
+    case (_, .prompt(let prompt)): say(line(prompt))
     case (.live, .chunk(let chunk)): overwrite(line(chunk))
     case (_, .chunk(let chunk)): say(line(chunk))
     case (_, .finished(let summary)): say(line(summary))
@@ -47,6 +48,14 @@ final class ProgressPrinter {
 
   private func line(_ s: StepReport) -> String {
     "step \(s.step)/\(s.steps)  \(Format.time(s.seconds))  eta \(Format.time(s.remainingSeconds))"
+  }
+
+  private func line(_ p: PromptReport) -> String {
+    let manner =
+      p.hardCut ? "hard cut" : p.onSwitch + (p.recachedFrames > 0 ? " of \(p.recachedFrames) latent frames" : "")
+    return String(
+      format: "prompt %d in force with chunk %d (from 0), at %.2f s: %@", p.index + 1, p.appliedAtChunk, p.seconds,
+      manner)
   }
 
   private func line(_ c: ChunkReport) -> String {
@@ -91,6 +100,7 @@ final class ProgressPrinter {
     case .note(let text): emit("note", text)
     case .ready(let seconds): emit("ready", seconds)
     case .step(let step): emit("step", step)
+    case .prompt(let prompt): emit("prompt", prompt)
     case .chunk(let chunk): emit("chunk", chunk)
     case .finished(let summary): emit("finished", summary)
     }

@@ -13,6 +13,7 @@ struct Run: AsyncParsableCommand {
   @Flag(help: "One JSON object per event on standard output.")
   var json = false
 
+  @OptionGroup var prompts: PromptOptions
   @OptionGroup var job: JobOptions
   @OptionGroup(title: "Model") var model: ModelOptions
   @OptionGroup(title: "Size and length") var size: SizeOptions
@@ -40,7 +41,10 @@ struct Run: AsyncParsableCommand {
 
   private func request() throws -> RunRequest {
     var request = RunRequest()
-    request.prompt = try job.text()
+    guard let timeline = try prompts.timeline() else {
+      throw UsageError("a prompt is missing; say what the video should show, as in --prompt \"a red ball\"")
+    }
+    request.timeline = timeline
     try job.apply(to: &request)
     if job.drawsSeed, !job.quiet { Terminal.say("seed \(request.seed)") }
     model.apply(to: &request)
