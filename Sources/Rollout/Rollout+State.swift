@@ -49,7 +49,9 @@ extension Rollout {
       throw state.damaged("rollout", "the \(what) of the state is '\(found)', that of this run '\(wanted)'")
     }
     for (i, memory) in memories.enumerated() { try memory.restore(from: state, as: "memory\(i)") }
-    let recent = try (0..<max(0, stand.recent)).map { backend.upload(try state.tensor("recent\($0)", dtype: .f32)) }
+    let recent = try (0..<(stand.recent < 0 ? 0 : stand.recent)).map {
+      backend.upload(try state.tensor("recent\($0)", dtype: .f32))
+    }
     guard let coded = noise as? any ChunkNoise & Decodable else { return (stand.nextChunk, noise, recent) }
     func decode<Noise: ChunkNoise & Decodable>(_: Noise) throws -> any ChunkNoise {
       try state.value("noise", as: Noise.self)
