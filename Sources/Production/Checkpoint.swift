@@ -52,12 +52,13 @@ struct Checkpoint: Codable {
   ///
   /// - Parameter bytes: Of the keys and values, which were saved before (``saveRollout(_:in:)``).
   init(
-    nextChunk: Int, decoder: any VideoDecoder, preview: PreviewSheet, video: SinkPosition, in directory: RunDirectory,
-    on backend: any Backend
+    nextChunk: Int, decoder: any VideoDecoder, preview: PreviewSheet, video: SinkPosition, input: ClipEncoder?,
+    in directory: RunDirectory, on backend: any Backend
   ) throws {
     (self.nextChunk, self.video) = (nextChunk, video)
     var state = StateBuilder()
     try decoder.state.save(to: &state, as: "decoder", on: backend)
+    try input?.save(to: &state)
     try preview.save(to: &state)
     try state.write(to: directory.stateFile(.decoder, nextChunk: nextChunk))
     let encoder = JSONEncoder()

@@ -86,6 +86,7 @@ extension RunRequest {
     request.checkpoint = checkpoint.map(absolute)
     if let output, output != "-" { request.output = absolute(output) }
     request.runDirectory = runDirectory.map(absolute)
+    (request.image, request.video) = (image.map(absolute), video.map(absolute))
     request.precision = precision
     return request
   }

@@ -29,7 +29,7 @@ extension RunPlan {
       return [
         pad("\(c.index)", 5), "  ", frames, String(repeating: " ", count: max(1, 9 - frames.count)),
         pad("\(c.visibleFrames)", 6), pad("\(c.pagesKept)", 7), pad("\(c.pagesRead)", 6),
-        pad(Self.percent(c.density), 9), "  ", Self.operations(c.flops),
+        pad(Self.percent(c.density), 9), "  ", Self.operations(c.flops) + (c.given ? "  given" : ""),
       ].joined()
     }
     // A long plan repeats itself once the window is full.

@@ -16,6 +16,8 @@ public struct RunPlan: Encodable, Sendable {
     /// Latent frames; of the last chunk those that the video keeps.
     public let firstFrame: Int
     public let frames: Int
+    /// Whether its latents come from an image or a video.
+    public let given: Bool
     /// Frames whose pages the chunk may read, its own included.
     public let visibleFrames: Int
     /// Share of the pages kept that a query may read.
@@ -133,9 +135,10 @@ public struct RunPlan: Encodable, Sendable {
     let (last, rowTokens) = (settings.chunks - 1, tokensPerFrame)
     chunks = ledger.entries.map { entry in
       Chunk(
-        index: entry.index, firstFrame: entry.firstFrame, frames: entry.frames, visibleFrames: entry.visibleFrames,
+        index: entry.index, firstFrame: entry.firstFrame, frames: entry.frames,
+        given: entry.index < rollout.givenChunks, visibleFrames: entry.visibleFrames,
         density: entry.density, pagesKept: entry.pagesKept, pagesRead: entry.pagesRead,
-        flops: Double(branches * (steps + (entry.index == last ? 0 : 1)))
+        flops: Double(branches * ((entry.index < rollout.givenChunks ? 0 : steps) + (entry.index == last ? 0 : 1)))
           * c.flops(
             tokens: Double(layout.range(of: entry.index).count * rowTokens),
             keys: entry.meanPagesRead * Double(geometry.tile.tokens)))

@@ -116,9 +116,14 @@ struct RunRecord: Encodable {
       (model.settings.autoencoder, model.autoencoderPath),
     ]
     if let addition = model.additionPath(recipe: settings.rollout.recipe.name) { files.append(("lora", addition)) }
-    return try files.map { part, path in
+    let weights = try files.map { part, path in
       Weights(part: part, path: path, fingerprint: try TensorArchive(path: path).fingerprint)
     }
+    // A run must go on from the input that it was begun with, too.
+    return try weights
+      + (settings.input.map {
+        [Weights(part: $0.kind.rawValue, path: $0.path, fingerprint: try $0.fingerprint())]
+      } ?? [])
   }
 
   /// - Throws: ``RunError`` if something else than the record of a run has this name: it would be lost.

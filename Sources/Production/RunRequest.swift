@@ -6,6 +6,11 @@ import VideoIO
 public struct RunRequest: Sendable, Codable {
   /// What the video shows, and from when on.
   public var timeline = PromptTimeline()
+  /// A picture that the video begins with, or a video that it goes on from.
+  public var image: String?
+  public var video: String?
+  /// Video to video: how much of the input is made anew, above 0 and at most 1; nil to keep it and go on.
+  public var strength: Double?
   /// A model folder; nil for the shipped one.
   public var model: String?
   /// A safetensors file whose transformer replaces the folder's.

@@ -30,6 +30,10 @@ public struct RunSettings: Sendable {
   public let negativePrompt: String?
   /// Latent frames that the decoder is given at a time.
   public let decodedFrames: Int
+  /// What the video begins with.
+  public let input: InputClip?
+  /// Video to video: the noise levels of chunks that are made from the input; nil where it is taken as it is.
+  public let inputSchedule: FlowSchedule?
   /// Which prompt holds in which chunk.
   public let prompts: PromptSchedule
   /// Where the recipe's answers to memory and positions come from, for people.
@@ -65,7 +69,9 @@ public struct RunSettings: Sendable {
     height = try RunSettings.grid(request.height ?? defaults.height, "height")
     width = try RunSettings.grid(request.width ?? defaults.width, "width")
     frameRate = try request.frameRate ?? FrameRate(defaults.framesPerSecond)
-    frames = try RunSettings.length(request, frameRate: frameRate)
+    input = try RunSettings.input(request, frameRate: frameRate)
+    let inputFrames = input.map { model.latentFrames(ofVideoFrames: $0.frames) } ?? 0
+    frames = try RunSettings.length(request, frameRate: frameRate, inputFrames: inputFrames)
     declaredFrames = frames
     guard request.checkpointEvery >= 1 else {
       throw UsageError("--checkpoint-every \(request.checkpointEvery); the least is 1, every chunk")
@@ -112,6 +118,14 @@ public struct RunSettings: Sendable {
         latentHeight: height / RunSettings.pixelsPerLatent, latentWidth: width / RunSettings.pixelsPerLatent,
         latentFrames: latentFrames, schedule: levels, recipe: recipe)
       rollout.chunkFrames = chunkFrames
+      inputSchedule = try request.strength.map {
+        try levels.entered(at: $0, shift: request.flowShift ?? defaults.shift)
+      }
+      if inputFrames > 0 {
+        guard mode == .chunks else { throw UsageError("--image and --video need --mode chunks") }
+        if inputFrames % chunkFrames > 0 { rollout.firstChunkFrames = inputFrames % chunkFrames }
+        if request.strength == nil { rollout.givenFrames = inputFrames }
+      }
       rollout.contextTimestep = Float(defaults.contextNoise)
       rollout.guidance = guidance
       rollout.tile = try request.tile.map(RunSettings.tile)
@@ -132,6 +146,9 @@ public struct RunSettings: Sendable {
       throw UsageError("\(error)")
     } catch let error as RolloutError {
       throw UsageError("\(error)")
+    }
+    if let input {
+      notes.append(RunSettings.note(on: input, latentFrames: inputFrames, of: self.frames, request, frameRate))
     }
     self.notes = notes + prompts.switches.dropFirst().map(\.summary)
   }
@@ -208,6 +225,24 @@ public struct RunSettings: Sendable {
         geometry: rollout.geometry(), chunkFrames: chunkFrames, total: longer.latentFrames)
     } catch { throw UsageError("\(error)") }
     return longer
+  }
+
+  /// - Parameter inputFrames: Latent frames of the input, 0 without.
+  private static func length(_ request: RunRequest, frameRate: FrameRate, inputFrames: Int) throws -> Int {
+    let shown = inputFrames == 0 ? 0 : 4 * (inputFrames - 1) + 1
+    if request.frames == nil, request.seconds == nil, request.timeline.end == nil, shown > 1 {
+      // A clip and five seconds more; video to video is as long as its clip.
+      let more = request.strength == nil ? Int((5 * frameRate.framesPerSecond).rounded(.up)) : 0
+      return shown + (more + 3) / 4 * 4
+    }
+    let frames = try length(request, frameRate: frameRate)
+    guard request.strength != nil || frames > shown else {
+      let seconds = Double(shown) / frameRate.framesPerSecond
+      throw UsageError(
+        "\(frames) frames are not more than the \(shown) (\(Format.time(seconds))) of the input; give a greater --seconds, "
+          + "which counts the input too")
+    }
+    return frames
   }
 
   private static func length(_ request: RunRequest, frameRate: FrameRate) throws -> Int {

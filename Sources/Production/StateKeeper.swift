@@ -70,8 +70,10 @@ struct StateKeeper {
   }
 
   /// Completes a checkpoint.
-  func commit(_ decoder: any VideoDecoder, nextChunk: Int, video: SinkPosition) throws {
+  ///
+  /// - Parameter input: nil without one, and once it has been read.
+  func commit(_ decoder: any VideoDecoder, nextChunk: Int, video: SinkPosition, input: ClipEncoder? = nil) throws {
     _ = try Checkpoint(
-      nextChunk: nextChunk, decoder: decoder, preview: preview, video: video, in: directory, on: backend)
+      nextChunk: nextChunk, decoder: decoder, preview: preview, video: video, input: input, in: directory, on: backend)
   }
 }

@@ -159,8 +159,27 @@ public struct VideoRun: Sendable {
         prompts: PromptScript(rows: rows.map { backend.download($0) }, schedule: settings.prompts), negative: negative,
         noise: noise(), settings: settings.rollout, from: earlier?.rolloutState, on: backend)
       kvBytes = rollout.memoryBytes
+      let first = start?.nextChunk ?? 0
+      var input = try settings.input.flatMap { clip in
+        try first < settings.inputChunks
+          ? ClipEncoder(
+            clip, encoder: model.loadEncoder(on: backend), width: settings.width, height: settings.height,
+            from: earlier?.decoderState, firstLatent: settings.rollout.layout.start(of: first), on: backend) : nil
+      }
+      var index = first
+      /// The next chunk, from the input as long as it lasts.
+      func advance() async throws -> FinishedChunk? {
+        defer { index += 1 }
+        guard let encoder = input, index < settings.inputChunks else {
+          input = nil
+          return try await rollout.next()
+        }
+        let latents = try encoder.next(settings.rollout.layout.range(of: index).count)
+        guard let schedule = settings.inputSchedule else { return try await rollout.take(latents) }
+        return try await rollout.next(from: latents, schedule: schedule)
+      }
       do {
-        for try await chunk in rollout {
+        while let chunk = try await advance() {
           let made = try deliver(chunk)
           let isLast = chunk.index == settings.chunks - 1
           let stops = stop.isMade && directory != nil && !isLast
@@ -170,7 +189,9 @@ public struct VideoRun: Sendable {
             try sink.synchronize()
             try keeper?.log(
               made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0], change: settings.receipt(of: chunk))
-            try keeper?.commit(decoder, nextChunk: chunk.index + 1, video: sink.position)
+            try keeper?.commit(
+              decoder, nextChunk: chunk.index + 1, video: sink.position,
+              input: chunk.index + 1 < settings.inputChunks ? input : nil)
           } else {
             try keeper?.log(
               made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0], change: settings.receipt(of: chunk))
@@ -225,14 +246,14 @@ public struct VideoRun: Sendable {
     let request = settings.request
     let description = "\(Engine.name) \(Engine.version), seed \(request.seed), model \(settings.model.settings.name)"
     do {
-      return try FrameSinks.open(
-        path: output,
-        settings: OutputSettings(
-          width: settings.width, height: settings.height, frameRate: settings.frameRate, crf: request.crf,
-          preset: request.preset,
-          metadata: [
-            "description": request.timeline.segments.map(\.text).joined(separator: " | "), "comment": description,
-          ]), continuing: position)
+      var format = OutputSettings(
+        width: settings.width, height: settings.height, frameRate: settings.frameRate, crf: request.crf,
+        preset: request.preset,
+        metadata: [
+          "description": request.timeline.segments.map(\.text).joined(separator: " | "), "comment": description,
+        ])
+      format.longestChunk = Double(4 * settings.decodedFrames) / settings.frameRate.framesPerSecond
+      return try FrameSinks.open(path: output, settings: format, continuing: position)
     } catch let error as VideoIOError where error.isUsage { throw UsageError("\(error)") }
   }
 
@@ -257,7 +278,7 @@ public struct VideoRun: Sendable {
     case .counter: return CounterNoise(seed: settings.request.seed)
     case .torch:
       return TorchNoise(
-        seed: settings.request.seed, totalFrames: rollout.layout.computedFrames ?? 0,
+        seed: settings.request.seed, totalFrames: (rollout.layout.computedFrames ?? 0) - rollout.givenFrames,
         channels: settings.model.transformer.inputChannels, height: rollout.latentHeight, width: rollout.latentWidth)
     }
   }

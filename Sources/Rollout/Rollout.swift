@@ -16,6 +16,8 @@ public struct RolloutSettings: Sendable {
   public var chunkFrames = 3
   /// Latent frames of the first chunk, if it is shorter: 1 after an image.
   public var firstChunkFrames: Int?
+  /// Leading latent frames that are given (``Rollout/take(_:)``) and not made; whole chunks.
+  public var givenFrames = 0
   public var schedule: FlowSchedule
   public var recipe: SparsityRecipe
   /// Shape of a page; nil for the standard one.
@@ -38,6 +40,9 @@ public struct RolloutSettings: Sendable {
     self.schedule = schedule
     self.recipe = recipe
   }
+
+  /// Chunks that are given.
+  public var givenChunks: Int { givenFrames == 0 ? 0 : layout.chunk(of: givenFrames - 1) + 1 }
 
   /// How the latent frames are cut into chunks.
   public var layout: ChunkLayout {
@@ -62,6 +67,9 @@ public struct RolloutSettings: Sendable {
     }
     guard (1...chunkFrames).contains(firstChunkFrames ?? 1) else {
       throw .settings("a first chunk of \(firstChunkFrames ?? 0) latent frames; 1 to \(chunkFrames) are possible")
+    }
+    guard givenFrames >= 0, layout.start(of: givenChunks) == givenFrames else {
+      throw .settings("\(givenFrames) given latent frames are no whole number of chunks")
     }
     guard model.inputChannels == model.outputChannels else {
       throw .settings(
@@ -101,6 +109,8 @@ public struct FinishedChunk: Sendable {
   /// Latent frames before it whose keys and values were computed anew for a change of prompt, and the seconds that took.
   public var recachedFrames = 0
   public var recacheSeconds = 0.0
+  /// Whether its latents were given.
+  public var isGiven = false
 }
 
 /// The chunk-by-chunk denoiser: an asynchronous sequence of finished chunks.
@@ -208,32 +218,89 @@ public actor Rollout: AsyncSequence {
   ///
   /// - Throws: ``RolloutError/notFinite(chunk:step:)``, `CancellationError` between passes, or what the noise throws. A
   ///   rollout that has thrown is over.
-  public func next() throws -> FinishedChunk? {
-    if let chunks = settings.chunks, chunk >= chunks { return nil }
+  public func next() throws -> FinishedChunk? { try next(from: nil) }
+
+  /// Takes the next chunk as it is: its latents `[frames, channels, height, width]` come from outside, and a clean pass writes
+  /// its keys and values (Self-Forcing: `initial_latent`).
+  ///
+  /// - Throws: ``RolloutError/settings(_:)`` unless the next chunk is one of ``RolloutSettings/givenFrames``;
+  ///   `CancellationError`.
+  public func take(_ latents: DeviceTensor) throws -> FinishedChunk {
+    let frames = settings.layout.range(of: chunk).count
+    guard chunk < settings.givenChunks else {
+      throw RolloutError.settings("chunk \(chunk) was to be made and was given; givenFrames is \(settings.givenFrames)")
+    }
+    let shape = [frames, channels, settings.latentHeight, settings.latentWidth]
+    guard latents.shape == shape else {
+      throw RolloutError.settings("latents of \(latents.shape) were given for chunk \(chunk), wanted \(shape)")
+    }
     let clock = ContinuousClock()
     let (recached, recacheSeconds) = try followPrompts()
     let start = clock.now
+    for memory in memories { memory.begin(frames: frames) }
+    let (visible, kept, read) = (memories[0].visibleFrames, memories[0].pagesKept, memories[0].pagesRead)
+    for memory in memories { memory.step = settings.schedule.timesteps.count - 1 }
+    return try finish(
+      latents, visible: visible, kept: kept, read: read, denoiseSeconds: 0, from: start,
+      recached: (recached, recacheSeconds), isGiven: true)
+  }
+
+  /// Computes the next chunk from other latents of its shape: they enter at the first noise level of `schedule` and are
+  /// denoised from there (SDEdit, arXiv 2108.01073). A schedule that begins at 1000 leaves nothing of them.
+  public func next(from latents: DeviceTensor, schedule: FlowSchedule) throws -> FinishedChunk? {
+    try next(from: (latents, schedule))
+  }
+
+  private func next(from source: (latents: DeviceTensor, schedule: FlowSchedule)?) throws -> FinishedChunk? {
+    if let chunks = settings.chunks, chunk >= chunks { return nil }
+    // Before anything changes: a rollout that is cancelled between two chunks stays whole.
+    try Task.checkCancellation()
+    guard chunk >= settings.givenChunks else {
+      throw RolloutError.settings(
+        "chunk \(chunk) was to be given and was asked for; givenFrames is \(settings.givenFrames)")
+    }
+    let schedule = source?.schedule ?? settings.schedule
+    let clock = ContinuousClock()
+    let recached = try followPrompts()
+    let start = clock.now
+    // Noise is counted from the first chunk that is made.
+    let noiseChunk = chunk - settings.givenChunks
     let frames = settings.layout.range(of: chunk).count
     let (height, width) = (settings.latentHeight, settings.latentWidth)
     for memory in memories { memory.begin(frames: frames) }
     let (visible, kept, read) = (memories[0].visibleFrames, memories[0].pagesKept, memories[0].pagesRead)
     var x = backend.upload(
-      try noise.initial(chunk: chunk, frames: frames, channels: channels, height: height, width: width))
-    let sigmas = settings.schedule.sigmas
-    for (step, timestep) in settings.schedule.timesteps.enumerated() {
+      try noise.initial(chunk: noiseChunk, frames: frames, channels: channels, height: height, width: width))
+    let sigmas = schedule.sigmas
+    if let source {
+      precondition(source.latents.shape == x.shape, "latents of \(source.latents.shape), wanted \(x.shape)")
+      x = backend.combine(Float(1 - sigmas[0]), source.latents, Float(sigmas[0]), x)
+    }
+    // A shorter schedule is the end of the whole one.
+    let skipped = Swift.max(0, settings.schedule.timesteps.count - schedule.timesteps.count)
+    for (step, timestep) in schedule.timesteps.enumerated() {
       try Task.checkCancellation()
-      for memory in memories { memory.step = step }
+      for memory in memories { memory.step = skipped + step }
       let flow = try branches.flow(x, timestep: Float(timestep), memories: memories)
       guard let flow, backend.allFinite(flow) else { throw RolloutError.notFinite(chunk: chunk, step: step) }
       x = backend.combine(1, x, -Float(sigmas[step]), flow)
       if step + 1 < sigmas.count {
         let fresh = try noise.renoise(
-          chunk: chunk, step: step, frames: frames, channels: channels, height: height, width: width)
+          chunk: noiseChunk, step: step, frames: frames, channels: channels, height: height, width: width)
         let next = Float(sigmas[step + 1])
         x = backend.combine(1 - next, x, next, backend.upload(fresh))
       }
     }
-    let denoised = clock.now
+    return try finish(
+      x, visible: visible, kept: kept, read: read, denoiseSeconds: (clock.now - start).seconds, from: clock.now,
+      recached: recached, isGiven: false)
+  }
+
+  /// The clean pass over a chunk that was begun, and its end.
+  private func finish(
+    _ x: DeviceTensor, visible: Int, kept: Int, read: Int, denoiseSeconds: Double, from start: ContinuousClock.Instant,
+    recached: (frames: Int, seconds: Double), isGiven: Bool
+  ) throws -> FinishedChunk {
     if settings.chunks.map({ chunk + 1 < $0 }) ?? true {
       try Task.checkCancellation()
       for memory in memories { memory.beginCleanPass() }
@@ -241,14 +308,13 @@ public actor Rollout: AsyncSequence {
     }
     let attention = memories[0].takeRecord()
     for memory in memories { memory.seal() }
-    let sealed = clock.now
     remember(x)
     defer { chunk += 1 }
     return FinishedChunk(
       index: chunk, firstFrame: settings.layout.start(of: chunk), latents: x, visibleFrames: visible, pagesKept: kept,
-      pagesRead: read, denoiseSeconds: (denoised - start).seconds, sealSeconds: (sealed - denoised).seconds,
-      attention: attention,
-      mix: mix, recachedFrames: recached, recacheSeconds: recacheSeconds)
+      pagesRead: read, denoiseSeconds: denoiseSeconds, sealSeconds: (ContinuousClock().now - start).seconds,
+      attention: attention, mix: mix, recachedFrames: recached.frames,
+      recacheSeconds: recached.seconds, isGiven: isGiven)
   }
 
   public nonisolated func makeAsyncIterator() -> Iterator { Iterator(rollout: self) }

@@ -28,6 +28,7 @@ struct Plan: ParsableCommand {
   func run() throws {
     var request = RunRequest()
     if let timeline = try prompts.timeline() { request.timeline = timeline }
+    (request.image, request.video, request.strength) = (prompts.image, prompts.video, prompts.strength)
     try job.apply(to: &request)
     model.apply(to: &request)
     try size.apply(to: &request)

@@ -41,6 +41,19 @@ struct PromptOptions: ParsableArguments {
   @Option(help: "How text states blend: linear, spherical (default: linear).")
   var blendMode: String?
 
+  @Option(
+    name: [.long, .customShort("i"), .customLong("init-img")],
+    help: "A picture that the video begins with, scaled and cut to its size: chunks of 1, 3, 3, ... latent frames.")
+  var image: String?
+
+  @Option(name: [.long, .customLong("input-video")], help: "A video to go on from; --seconds counts it too.")
+  var video: String?
+
+  @Option(
+    parsing: .unconditional,
+    help: "Make the image or video anew, above 0 (little of it changes) to 1 (nothing is left); default: keep it.")
+  var strength: Double?
+
   /// The prompts that were given; nil without any.
   func timeline() throws -> PromptTimeline? {
     let given = [!prompt.isEmpty, promptFile != nil, storyboard != nil, !words.isEmpty].count { $0 }

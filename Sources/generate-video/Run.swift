@@ -45,6 +45,7 @@ struct Run: AsyncParsableCommand {
       throw UsageError("a prompt is missing; say what the video should show, as in --prompt \"a red ball\"")
     }
     request.timeline = timeline
+    (request.image, request.video, request.strength) = (prompts.image, prompts.video, prompts.strength)
     try job.apply(to: &request)
     if job.drawsSeed, !job.quiet { Terminal.say("seed \(request.seed)") }
     model.apply(to: &request)

@@ -1,4 +1,5 @@
 import Compute
+import Foundation
 import Rollout
 import SparseAttention
 import Tensors
@@ -165,5 +166,83 @@ import WanModel
     #expect(latents[0] == wanted)
     let atOnce = try await rollout(rows, [PromptSwitch(prompt: 1, chunk: 1)]).latents(on: backend)
     #expect(distance(latents[1], atOnce[1]) > 1e-3)
+  }
+
+  @Test("Saved between any two chunks, also at a switch, it goes on with the same bytes", arguments: recipes.indices)
+  func savedAtASwitch(recipe: Int) async throws {
+    let turns = [
+      PromptSwitch(prompt: 1, chunk: 1, blend: 2), PromptSwitch(prompt: 2, chunk: 3, kind: .flush),
+      PromptSwitch(prompt: 3, chunk: 4, isCut: true), PromptSwitch(prompt: 4, chunk: 6),
+    ]
+    let schedule = PromptSchedule(switches: [PromptSwitch(prompt: 0, chunk: 0)] + turns)
+    let script = PromptScript(rows: [rows[0], rows[1], rows[0], rows[1], rows[0]], schedule: schedule)
+    let settings = try settings(Self.recipes[recipe], frames: 24)
+    func rollout(from state: SavedState?) throws -> Rollout {
+      try Rollout(
+        transformer: transformer, prompts: script, noise: CounterNoise(seed: 5), settings: settings, from: state,
+        on: backend)
+    }
+    let path = NSTemporaryDirectory() + "longtake-switch-\(UUID().uuidString).safetensors"
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let whole = try await rollout(from: nil).latents(on: backend)
+    #expect(whole.count == 8)
+    var state: SavedState?
+    for wanted in whole {
+      // Each chunk by a rollout of its own.
+      let one = try rollout(from: state)
+      let chunk = try #require(try await one.next())
+      #expect(backend.download(chunk.latents).floats() == wanted, "chunk \(chunk.index)")
+      _ = try await one.save(to: path)
+      state = try SavedState(path: path)
+    }
+  }
+
+  @Test("Given chunks are taken as they are, and what follows is what would follow them made")
+  func givenChunks() async throws {
+    let made = try await plain(0, frames: 15)
+    var settings = try settings(.selfForcing(window: 21), frames: 15)
+    settings.givenFrames = 6
+    let script = PromptScript(rows: [rows[0]], schedule: .single)
+    struct FromChunk2: ChunkNoise {
+      var noise = CounterNoise(seed: 5)
+      mutating func initial(chunk: Int, frames: Int, channels: Int, height: Int, width: Int) -> Tensor {
+        noise.initial(chunk: chunk + 2, frames: frames, channels: channels, height: height, width: width)
+      }
+      mutating func renoise(chunk: Int, step: Int, frames: Int, channels: Int, height: Int, width: Int) -> Tensor {
+        noise.renoise(chunk: chunk + 2, step: step, frames: frames, channels: channels, height: height, width: width)
+      }
+    }
+    let rollout = try Rollout(
+      transformer: transformer, prompts: script, noise: FromChunk2(), settings: settings, on: backend)
+    await #expect(throws: RolloutError.self) { try await rollout.next() }
+    for latents in made[..<2] {
+      let chunk = try await rollout.take(backend.upload(Tensor(latents, shape: [3, 16, 8, 16])))
+      #expect(chunk.isGiven)
+      #expect(backend.download(chunk.latents).floats() == latents)
+    }
+    let next = backend.upload(Tensor(made[0], shape: [3, 16, 8, 16]))
+    await #expect(throws: RolloutError.self) { try await rollout.take(next) }
+    #expect(try await rollout.latents(on: backend) == Array(made[2...]))
+    settings.givenFrames = 4
+    #expect(throws: RolloutError.self) {
+      try Rollout(
+        transformer: transformer, prompts: script, noise: CounterNoise(seed: 5), settings: settings, on: backend)
+    }
+  }
+
+  @Test("A schedule is entered at a warped strength")
+  func strength() throws {
+    let schedule = try FlowSchedule(nominal: [1000, 750, 500, 250], shift: 5)
+    let parts: [(Double, Int)] = [(1, 4), (0.75, 3), (0.5, 2), (0.25, 1)]
+    for (strength, count) in parts {
+      #expect(try schedule.entered(at: strength, shift: 5).timesteps == Array(schedule.timesteps.suffix(count)))
+    }
+    let between = try schedule.entered(at: 0.6, shift: 5).timesteps
+    #expect(between.count == 3)
+    #expect(abs(between[0] - 1000 * 3 / 3.4) < 1e-9)
+    #expect(try schedule.entered(at: 0.01, shift: 5).timesteps.count == 1)
+    for wrong in [0, -1, 1.01, .nan] {
+      #expect(throws: RolloutError.self) { try schedule.entered(at: wrong, shift: 5) }
+    }
   }
 }

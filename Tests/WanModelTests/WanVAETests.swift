@@ -47,6 +47,15 @@ struct WanVAETests {
     }
   }
 
+  @Test("encodes a stream to the same latents bit for bit, however it is portioned and resumed")
+  func encodesInPortions() throws {
+    let backend = CPUBackend(threads: 2)
+    let (fixture, vae) = try load("wanvae-a", backend)
+    let encoder = try vae.makeEncoder()
+    #expect([1, 4, 5, 8, 9, 81].map { encoder.latentFrames(of: $0) } == [1, 1, 2, 2, 3, 21])
+    try expectEveryPortioningEncodes(encoder, fixture.tensor("video.0"), backend)
+  }
+
   @Test("decodes a stream to the same pixels bit for bit, however it is portioned", arguments: TestBackend.allCases)
   func portions(kind: TestBackend) throws {
     let backend = kind.make()

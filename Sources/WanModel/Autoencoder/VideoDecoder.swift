@@ -24,9 +24,24 @@ public protocol VideoDecoder: AnyObject {
   var state: VideoStreamState { get set }
 }
 
-/// Turns a clip into latent frames.
+/// Turns a stream of video frames into latent frames, whatever the architecture.
+///
+/// Portions of any number of latent frames give the same latents bit for bit: frames pass through the network one latent
+/// frame at a time, in order.
 public protocol VideoEncoder: AnyObject {
-  /// Encodes a whole clip.
+  /// The video frames that latent frame `latent` of a stream is made of, beside what the network remembers.
+  func videoFrames(of latent: Int) -> Range<Int>
+  /// Latent frames that a clip of `frames` video frames has; if these need fewer frames, its first ones are left out.
+  func latentFrames(of frames: Int) -> Int
+  /// Encodes the next frames of the stream: those of one latent frame or several, fewer only at the end of a clip if the
+  /// network repeats the last one.
+  ///
+  /// - Parameter video: `[frames, height, width, 3]`, RGB in 0...1.
+  /// - Returns: `[latent frames, channels, h, w]`, normalised as the transformer wants them.
+  func append(_ video: DeviceTensor) throws -> DeviceTensor
+  /// What the stream remembers, to be stored and put back; its `frames` counts video frames.
+  var state: VideoStreamState { get set }
+  /// Encodes a whole clip, a stream of its own; ``state`` is then that at its end.
   ///
   /// - Parameter video: `[frames, height, width, 3]`, RGB in 0...1.
   /// - Returns: `[latent frames, channels, h, w]`, normalised as the transformer wants them.
