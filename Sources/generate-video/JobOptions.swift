@@ -6,7 +6,9 @@ import Production
 struct JobOptions: ParsableArguments {
   @Option(
     name: [.long, .customShort("o"), .customLong("save-file"), .customLong("output-path")],
-    help: "NAME.mp4, NAME.y4m, folder/%05d.png, or - for mp4 on standard output (default: video.mp4).")
+    help:
+      "NAME.mp4, folder/live.m3u8 (HLS that players follow), NAME.y4m, folder/%05d.png, or - for mp4 on standard output (default: video.mp4)."
+  )
   var output: String?
 
   @Option(
