@@ -277,7 +277,8 @@ public final class KVMemory {
   public func takeRecord() -> AttentionRecord? {
     guard let heads = recorder?.take(), !heads.isEmpty else { return nil }
     return AttentionRecord(
-      chunk: sceneStart + chunk, firstFrame: sealedFrames, frames: chunkFrames, geometry: geometry, recipe: recipe.name, heads: heads
+      chunk: sceneStart + chunk, firstFrame: sealedFrames, frames: chunkFrames, geometry: geometry, recipe: recipe.name,
+      heads: heads
     )
   }
 
