@@ -1,4 +1,5 @@
 import Foundation
+import Tensors
 import Testing
 import VideoIO
 
@@ -141,6 +142,45 @@ import VideoIO
       #expect(abs(red - 14 * (i + 1)) < 40, "frame \(i): red \(red)")
     }
     #expect(frames[12][32, 64].red > frames[0][32, 64].red)
+  }
+
+  /// The shipped model with the autoencoder of Wan 2.1 at small widths and random weights in the place of its own.
+  private func modelWithWanAutoencoder() throws -> String {
+    let folder = scratch.file("wan")
+    try FileManager.default.copyItem(atPath: Self.model, toPath: folder)
+    let fixture = try TensorArchive(path: repository + "/Tests/Fixtures/wanvae-a.safetensors")
+    let prefix = "weights."
+    let weights = try fixture.names.filter { $0.hasPrefix(prefix) }
+      .map { (String($0.dropFirst(prefix.count)), try fixture.tensor($0)) }
+    try FileManager.default.createDirectory(atPath: folder + "/vae", withIntermediateDirectories: true)
+    try SafetensorsWriter.write(weights, to: folder + "/vae/diffusion_pytorch_model.safetensors")
+    try Data(try #require(fixture.metadata["config"]).utf8).write(to: URL(fileURLWithPath: folder + "/vae/config.json"))
+    let settings = folder + "/longtake.json"
+    let text = try String(contentsOfFile: settings, encoding: .utf8).replacingOccurrences(of: "tiny_vae", with: "vae")
+    try Data(text.utf8).write(to: URL(fileURLWithPath: settings))
+    return folder
+  }
+
+  @Test("With the autoencoder of Wan 2.1 an image is one latent frame, and a clip of 4 n + 1 frames is used whole")
+  func wanAutoencoder() throws {
+    _ = try makeClip(frames: 25)
+    let flags = Self.small.map { $0 == Self.model ? scratch.file("wan") : $0 }
+    let model = try modelWithWanAutoencoder()
+    #expect(flags.contains(model))
+    let clip = try generate(["--video", "clip.y4m", "--num-frames", "37", "--run-dir", "clip"] + flags)
+    #expect(clip.status == 0, "\(clip.error)")
+    #expect(
+      clip.error.contains("7 latent frames, which are the first 25 frames of the video, 12 are new"), "\(clip.error)")
+    #expect(try VideoReader.frameCount(of: scratch.file("clip/video.mp4")) == 37)
+    // Chunks of 1, 3, 3 given latent frames, then 3.
+    let names = try scratch.names("clip/chunks")
+    let latents = try names.map { try TensorArchive(path: scratch.file("clip/chunks/" + $0)).tensor("latents") }
+    #expect(latents.map { $0.shape[0] } == [1, 3, 3, 3])
+    try PNG.write(try VideoReader.frames(of: scratch.file("clip.y4m"))[0], to: scratch.file("first.png"))
+    let image = try generate(["--image", "first.png", "--num-frames", "13", "--run-dir", "image"] + flags)
+    #expect(image.status == 0, "\(image.error)")
+    let first = try TensorArchive(path: scratch.file("image/chunks/000000.latent.safetensors")).tensor("latents")
+    #expect(first.floats() == latents[0].floats())
   }
 
   static let refused: [(arguments: [String], status: Int32, saying: String)] = [
