@@ -45,20 +45,24 @@ let package = Package(
       name: "Production",
       dependencies: ["VideoIO", "Rollout", "WanModel", "SparseAttention", "Compute", "Tensors"]),
     .target(name: "VideoQuality", dependencies: ["VideoIO", "Tensors"]),
+    .target(
+      name: "Programs",
+      dependencies: ["VideoIO", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
     .executableTarget(
       name: "generate-video",
       dependencies: [
-        "Production", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Programs", "Production", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(
       name: "dump-frames",
       dependencies: [
-        "VideoIO", "SparseAttention", "Tensors", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Programs", "VideoIO", "SparseAttention", "Tensors",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(
       name: "score-video",
       dependencies: [
-        "VideoQuality", "VideoIO", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Programs", "VideoQuality", "VideoIO", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
     .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),

@@ -25,10 +25,16 @@ struct PageLedger {
   let stride: Int?
   private let selector: any PageSelector
 
-  /// - Parameter total: Latent frames of the video.
-  init(_ recipe: SparsityRecipe, geometry: PageGeometry, chunks: Int, chunkFrames: Int, total: Int, steps: Int) {
+  /// - Parameters:
+  ///   - total: Latent frames of the video, or of the part of it that is followed.
+  ///   - isEndless: Whether the video has no end.
+  init(
+    _ recipe: SparsityRecipe, geometry: PageGeometry, chunks: Int, chunkFrames: Int, total: Int, steps: Int,
+    isEndless: Bool = false
+  ) {
     let selector = recipe.select
     let (across, span) = (geometry.tilesPerFrame, geometry.tile.frames)
+    let planned = isEndless ? nil : chunks
     // One page stands for all that lie side by side: no policy treats them differently in number.
     var resident: [PageID] = []
     var entries: [Entry] = []
@@ -42,8 +48,8 @@ struct PageLedger {
         current: geometry.pages(frames: kept))
       let frames = resident.flatMap { $0.frame..<min(first, $0.frame + span) } + Array(first..<first + kept)
       let pages = census.persistent + census.local
-      var density = recipe.density.density(chunk: index, of: chunks)
-      var read = selector.pagesRead(of: census, budget: recipe.density.budget(chunk: index, of: chunks))
+      var density = recipe.density.density(chunk: index, of: planned)
+      var read = selector.pagesRead(of: census, budget: recipe.density.budget(chunk: index, of: planned))
       var mean = Double(read)
       if let selector = selector as? any FrameSelector, !(selector is AllPages) {
         let counts = (0..<steps).map { step in

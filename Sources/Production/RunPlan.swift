@@ -49,6 +49,8 @@ public struct RunPlan: Encodable, Sendable {
   public let positions: String
   public let height: Int
   public let width: Int
+  /// Whether it goes on until it is stopped; the lengths are then those of what is listed.
+  public let endless: Bool
   public let numFrames: Int
   public let fps: String
   public let latentFrames: Int
@@ -94,6 +96,7 @@ public struct RunPlan: Encodable, Sendable {
     positions = rollout.recipe.positions.rawValue
     (height, width, numFrames, fps) = (settings.height, settings.width, settings.frames, "\(settings.frameRate)")
     latentFrames = total
+    endless = settings.isEndless
 
     tokensPerFrame = geometry.tokensPerFrame
     tokensPerChunk = geometry.tokensPerFrame * chunkFrames
@@ -106,13 +109,14 @@ public struct RunPlan: Encodable, Sendable {
     let branches = rollout.guidance == 1 ? 1 : 2
 
     let ledger = PageLedger(
-      rollout.recipe, geometry: geometry, chunks: settings.chunks, chunkFrames: chunkFrames, total: total, steps: steps)
+      rollout.recipe, geometry: geometry, chunks: settings.chunks, chunkFrames: chunkFrames, total: total, steps: steps,
+      isEndless: settings.isEndless)
     let (tokens, last) = (Double(tokensPerChunk), settings.chunks - 1)
     chunks = ledger.entries.map { entry in
       Chunk(
         index: entry.index, firstFrame: entry.firstFrame, frames: entry.frames, visibleFrames: entry.visibleFrames,
         density: entry.density, pagesKept: entry.pagesKept, pagesRead: entry.pagesRead,
-        flops: Double(branches * (steps + (entry.index == last ? 0 : 1)))
+        flops: Double(branches * (steps + (entry.index == last && !settings.isEndless ? 0 : 1)))
           * c.flops(tokens: tokens, keys: entry.meanPagesRead * Double(geometry.tile.tokens)))
     }
     if case .anchors(let anchors) = choice.select {
@@ -132,7 +136,7 @@ public struct RunPlan: Encodable, Sendable {
     let perToken =
       2 * c.headDim + (rollout.recipe.positions == .window ? RotaryEmbedding(headDim: c.headDim).temporalChannels : 0)
     let capacity = try rollout.recipe.memory.capacity(
-      chunkFrames: chunkFrames, total: settings.chunks * chunkFrames)
+      chunkFrames: chunkFrames, total: settings.chunkLimit.map { $0 * chunkFrames })
     // A whole clip keeps nothing between layers, and its branches share what there is.
     let copies = settings.mode == .clip ? 1 : branches * c.layers
     kvBytes = copies * c.heads * capacity * geometry.tokensPerFrame * perToken * 4

@@ -18,6 +18,7 @@ extension Rollout {
     try state.add(
       "rollout", value: Stand(nextChunk: chunk, branches: memories.count, noise: "\(type(of: noise))"))
     try state.add("noise", value: coded)
+    if let latentGuard { try state.add("guard", value: latentGuard) }
     for (i, memory) in memories.enumerated() { try memory.save(to: &state, as: "memory\(i)") }
   }
 

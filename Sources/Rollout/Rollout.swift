@@ -10,8 +10,8 @@ public struct RolloutSettings: Sendable {
   public var latentWidth: Int
   /// Length in latent frames; nil for a rollout without end. The last chunk is computed whole.
   public var latentFrames: Int?
-  /// The length that densities are planned for, if it is another one: a rollout that is extended keeps its plan.
-  public var plannedFrames: Int?
+  /// The length that densities are planned for.
+  public var planned = PlannedLength.video
   /// Latent frames of a chunk; 3 in Self-Forcing.
   public var chunkFrames = 3
   public var schedule: FlowSchedule
@@ -20,6 +20,10 @@ public struct RolloutSettings: Sendable {
   public var tile: PageTile?
   /// Timestep of the clean pass: exactly 0 in Self-Forcing.
   public var contextTimestep: Float = 0
+  /// Share of fresh noise in what the clean pass is given, as sigma in [0, 1); exactly 0 is none, as in Self-Forcing.
+  public var contextNoise: Float = 0
+  /// Limits the drift of the latents' statistics; nil, which is exact, does not.
+  public var latentGuard: LatentGuard?
   /// Classifier-free guidance scale; exactly 1 is none. Anything else takes a second pass at each step, under the negative
   /// prompt, and a second memory.
   public var guidance = 1.0
@@ -105,6 +109,7 @@ public actor Rollout: AsyncSequence {
   /// One per branch of the guidance.
   let memories: [KVMemory]
   var noise: any ChunkNoise
+  var latentGuard: LatentGuard?
   /// The number of the next chunk.
   public internal(set) var chunk = 0
 
@@ -120,6 +125,7 @@ public actor Rollout: AsyncSequence {
     let c = transformer.configuration
     try settings.check(c)
     self.noise = noise
+    latentGuard = settings.latentGuard
     channels = c.inputChannels
     self.settings = settings
     self.backend = backend
@@ -130,13 +136,14 @@ public actor Rollout: AsyncSequence {
     memories = try (0..<(branches.isGuided ? 2 : 1)).map { _ in
       try KVMemory(
         recipe: settings.recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim,
-        chunkFrames: settings.chunkFrames, totalFrames: settings.latentFrames, plannedFrames: settings.plannedFrames,
+        chunkFrames: settings.chunkFrames, totalFrames: settings.latentFrames, planned: settings.planned,
         on: backend)
     }
     memoryBytes = memories.reduce(0) { $0 + $1.bytes }
     if let recording = settings.recording { memories[0].record(recording) }
     if let state {
       (chunk, self.noise) = try Rollout.restore(memories, noise: noise, from: state)
+      if latentGuard != nil { latentGuard = try state.value("guard") }
     }
   }
 
@@ -168,11 +175,19 @@ public actor Rollout: AsyncSequence {
         x = backend.combine(1 - next, x, next, backend.upload(fresh))
       }
     }
+    if let limited = latentGuard?.apply(x, on: backend) { x = limited }
     let denoised = clock.now
     if settings.chunks.map({ chunk + 1 < $0 }) ?? true {
       try Task.checkCancellation()
       for memory in memories { memory.beginCleanPass() }
-      _ = try branches.flow(x, timestep: settings.contextTimestep, memories: memories, onlyMemory: true)
+      var context = x
+      if settings.contextNoise > 0 {
+        guard
+          let fresh = noise.context(chunk: chunk, frames: frames, channels: channels, height: height, width: width)
+        else { throw RolloutError.settings("this noise has none for the context") }
+        context = backend.combine(1 - settings.contextNoise, x, settings.contextNoise, backend.upload(fresh))
+      }
+      _ = try branches.flow(context, timestep: settings.contextTimestep, memories: memories, onlyMemory: true)
     }
     let attention = memories[0].takeRecord()
     for memory in memories { memory.seal() }
