@@ -49,20 +49,25 @@ let package = Package(
         .product(name: "Yams", package: "Yams"),
       ]),
     .target(name: "VideoQuality", dependencies: ["VideoIO", "Tensors"]),
+    .target(
+      name: "Programs",
+      dependencies: ["VideoIO", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
     .executableTarget(
       name: "generate-video",
       dependencies: [
-        "Production", "Rollout", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Programs", "Production", "Rollout",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(
       name: "dump-frames",
       dependencies: [
-        "VideoIO", "SparseAttention", "Tensors", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Programs", "VideoIO", "SparseAttention", "Tensors",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(
       name: "score-video",
       dependencies: [
-        "VideoQuality", "VideoIO", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Programs", "VideoQuality", "VideoIO", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
     .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),

@@ -23,10 +23,13 @@ public struct ContinuedRun: Sendable {
   /// - Parameters:
   ///   - path: The run directory.
   ///   - seconds: The wanted length, if it is not the declared one.
+  ///   - isEndless: Whether it is to go on until it is stopped.
   ///   - model: The model folder, if it is not where it was.
   ///   - threads: Worker threads, if not as before; any number gives the same bytes.
   /// - Throws: ``RunError`` for a directory that cannot be gone on from, ``UsageError`` for an impossible length.
-  public init(_ path: String, until seconds: Double? = nil, model: String? = nil, threads: Int? = nil) throws {
+  public init(
+    _ path: String, until seconds: Double? = nil, isEndless: Bool = false, model: String? = nil, threads: Int? = nil
+  ) throws {
     directory = try RunDirectory(opening: path)
     manifest = try RunManifest(path: directory.manifestFile)
     var request = manifest.request
@@ -43,10 +46,11 @@ public struct ContinuedRun: Sendable {
     }
     self.warnings = warnings
     try manifest.requireSameWeights(as: declared)
-    let reached = manifest.parts.last?.frames ?? declared.frames
+    guard seconds == nil || !isEndless else { throw UsageError("give --until or --forever, not both") }
+    let reached = manifest.parts.last.map(\.frames) ?? declared.frameLimit
     // Without a wish for more, an extension that was cut off is finished as it was asked for.
     let before = try declared.extended(toFrames: reached)
-    settings = try seconds.map { try declared.extended(to: $0) } ?? before
+    settings = try isEndless ? declared.extended(toFrames: nil) : seconds.map(declared.extended(to:)) ?? before
     checkpoint = try directory.checkpoints.last.map { [directory] in try Checkpoint($0, in: directory) }
     rolloutState = try checkpoint.map { [directory] in
       try SavedState(path: directory.stateFile(.rollout, nextChunk: $0.nextChunk))
@@ -54,11 +58,13 @@ public struct ContinuedRun: Sendable {
     decoderState = try checkpoint.map { [directory] in
       try SavedState(path: directory.stateFile(.decoder, nextChunk: $0.nextChunk))
     }
-    guard settings.frames >= reached else {
+    let least = reached ?? (checkpoint.map(\.video.frames) ?? 0)
+    guard settings.frameLimit ?? .max >= least else {
+      let known = Double(least) / before.frameRate.framesPerSecond
       throw UsageError(
-        "--until \(seconds ?? 0) is less than the \(Format.time(before.seconds)) of video that the run is to reach; "
-          + "interrupt it where it should end")
+        "--until \(seconds ?? 0) is less than the \(Format.time(known)) of video that the run "
+          + (reached == nil ? "has" : "is to reach; interrupt it where it should end"))
     }
-    isFinished = manifest.status == .finished && settings.frames == reached
+    isFinished = manifest.status == .finished && settings.frameLimit == reached
   }
 }

@@ -31,26 +31,28 @@ struct PageLedger {
   private let layout: ChunkLayout
 
   /// - Parameters:
-  ///   - layout: Of a video with an end.
+  ///   - layout: Of the video, or of the part of it that is followed.
   ///   - schedule: Whose cuts and flushes empty the memory.
+  ///   - isEndless: Whether the video has no end.
   init(
     _ recipe: SparsityRecipe, geometry: PageGeometry, layout: ChunkLayout, schedule: PromptSchedule = .single,
-    steps: Int
+    steps: Int, isEndless: Bool = false
   ) {
     let (chunks, total) = (layout.count ?? 0, layout.latentFrames ?? 0)
     let selector = recipe.select
     let (across, span) = (geometry.tilesPerFrame, geometry.tile.frames)
+    let planned = isEndless ? nil : chunks
     // One page stands for all that lie side by side: no policy treats them differently in number.
     var resident: [PageID] = []
     var entries: [Entry] = []
     var stride = (selector as? RotatingAnchors)?.pattern.stride
     // A scene after a hard cut counts frames and chunks from 0.
-    var (origin, scene, sceneChunks) = (0, 0, schedule.sceneEnd(of: 0) ?? chunks)
+    var (origin, scene, sceneChunks) = (0, 0, schedule.sceneEnd(of: 0) ?? planned)
     for chunk in 0..<chunks {
       if let turn = schedule.change(at: chunk) {
         if turn.isCut {
           (origin, scene, resident) = (layout.start(of: chunk), chunk, [])
-          sceneChunks = (schedule.sceneEnd(of: chunk) ?? chunks) - chunk
+          sceneChunks = (schedule.sceneEnd(of: chunk) ?? planned).map { $0 - chunk }
         } else if turn.kind == .flush {
           let end = layout.start(of: chunk) - origin - Rollout.flushedFrames
           resident.removeAll { $0.frame >= recipe.memory.sinkFrames && $0.frame + span <= end }

@@ -45,10 +45,11 @@ public struct StepReport: Encodable, Sendable {
 /// One finished chunk: denoised, decoded and written.
 public struct ChunkReport: Encodable, Sendable {
   public let index: Int
-  public let chunks: Int
-  /// Video frames written so far, and all.
+  /// All chunks; nil without end.
+  public let chunks: Int?
+  /// Video frames written so far, and all; nil without end.
   public let frames: Int
-  public let totalFrames: Int
+  public let totalFrames: Int?
   /// Seconds of video written so far.
   public let videoSeconds: Double
   public let visibleFrames: Int
@@ -64,8 +65,8 @@ public struct ChunkReport: Encodable, Sendable {
   public let writeSeconds: Double
   /// Frames written per second since the process began.
   public let framesPerSecond: Double
-  /// Estimated seconds to the end.
-  public let remainingSeconds: Double
+  /// Estimated seconds to the end; nil without one.
+  public let remainingSeconds: Double?
   public let kvBytes: Int
   public let residentBytes: Int
 }

@@ -2,7 +2,8 @@ extension RunPlan {
   /// The plan for people.
   public var text: String {
     var lines = [
-      "\(model), \(width)x\(height), \(numFrames) frames at \(fps) fps: \(latentFrames) latent frames "
+      "\(model), \(width)x\(height), \(endless ? "without end, of which " : "")\(numFrames) frames at \(fps) fps: "
+        + "\(latentFrames) latent frames "
         + (mode == "clip" ? "at once" : "in \(chunks.count) chunks of \(chunkFrames)"),
       "steps    \(sampler.map { $0 + ": " } ?? "")" + schedule.timesteps.map { Self.short($0) }.joined(separator: ", ")
         + (mode == "clip" ? "" : ", then the clean pass") + (guidance == 1 ? "" : "; guidance \(Self.short(guidance))"),

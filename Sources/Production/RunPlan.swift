@@ -71,6 +71,8 @@ public struct RunPlan: Encodable, Sendable {
   public let positions: String
   public let height: Int
   public let width: Int
+  /// Whether it goes on until it is stopped; the lengths are then those of what is listed.
+  public let endless: Bool
   public let numFrames: Int
   public let fps: String
   public let latentFrames: Int
@@ -118,6 +120,7 @@ public struct RunPlan: Encodable, Sendable {
     positions = rollout.recipe.positions.rawValue
     (height, width, numFrames, fps) = (settings.height, settings.width, settings.frames, "\(settings.frameRate)")
     latentFrames = total
+    endless = settings.isEndless
 
     tokensPerFrame = geometry.tokensPerFrame
     tokensPerChunk = geometry.tokensPerFrame * chunkFrames
@@ -129,16 +132,20 @@ public struct RunPlan: Encodable, Sendable {
     let steps = schedule.timesteps.count
     let branches = rollout.guidance == 1 ? 1 : 2
 
-    let layout = rollout.layout
+    let layout = settings.shownLayout
     let ledger = PageLedger(
-      rollout.recipe, geometry: geometry, layout: layout, schedule: settings.prompts, steps: steps)
+      rollout.recipe, geometry: geometry, layout: layout, schedule: settings.prompts, steps: steps,
+      isEndless: settings.isEndless)
     let (last, rowTokens) = (settings.chunks - 1, tokensPerFrame)
     chunks = ledger.entries.map { entry in
       Chunk(
         index: entry.index, firstFrame: entry.firstFrame, frames: entry.frames,
         given: entry.index < rollout.givenChunks, visibleFrames: entry.visibleFrames,
         density: entry.density, pagesKept: entry.pagesKept, pagesRead: entry.pagesRead,
-        flops: Double(branches * ((entry.index < rollout.givenChunks ? 0 : steps) + (entry.index == last ? 0 : 1)))
+        flops: Double(
+          branches
+            * ((entry.index < rollout.givenChunks ? 0 : steps)
+              + (entry.index == last && !settings.isEndless ? 0 : 1)))
           * c.flops(
             tokens: Double(layout.range(of: entry.index).count * rowTokens),
             keys: entry.meanPagesRead * Double(geometry.tile.tokens)))
@@ -161,7 +168,7 @@ public struct RunPlan: Encodable, Sendable {
     let perToken =
       2 * c.headDim + (rollout.recipe.positions == .window ? RotaryEmbedding(headDim: c.headDim).temporalChannels : 0)
     let capacity = try rollout.recipe.memory.capacity(
-      chunkFrames: chunkFrames, total: layout.computedFrames)
+      chunkFrames: chunkFrames, total: rollout.layout.computedFrames)
     // A whole clip keeps nothing between layers, and its branches share what there is.
     let copies = settings.mode == .clip ? 1 : branches * c.layers
     kvBytes = copies * c.heads * capacity * geometry.tokensPerFrame * perToken * 4

@@ -8,13 +8,18 @@ struct RunRecord: Encodable {
     let prompts: [RunPlan.Prompt]
     let seed: UInt64
     let rng: String
-    let height, width, frames, chunkFrames: Int
+    let height, width, chunkFrames: Int
+    /// nil without end.
+    let frames: Int?
     let fps: String
     let mode: String
     let timesteps: [Double]
     /// Of clip mode.
     let sampler: String?
     let guidance: Double
+    /// Timestep of the clean pass, noise in it (sigma), limit of the latents' drift.
+    let contextTimestep, contextNoise: Float
+    let latentClamp: Double?
     let negativePrompt: String?
     let recipe, memory, positions, tile: String
     let precision: String
@@ -40,9 +45,9 @@ struct RunRecord: Encodable {
     let arguments: [String]
     /// The chunk that it began with.
     let firstChunk: Int
-    /// Frames of the video that it was to reach; more than were declared are an extension, for which what depends on the
-    /// length keeps the value that it had at the declared end.
-    let frames: Int
+    /// Frames of the video that it was to reach, nil for no end; more than were declared are an extension, for which what
+    /// depends on the length keeps the value that it had at the declared end.
+    let frames: Int?
     let isExtension: Bool
   }
   enum Status: String, Codable {
@@ -86,17 +91,19 @@ struct RunRecord: Encodable {
       ?? settings.request.repeatable(
         model: settings.model.path, precision: settings.precision)
     let part = Part(
-      started: now, arguments: CommandLine.arguments, firstChunk: firstChunk, frames: settings.frames,
-      isExtension: settings.frames > settings.declaredFrames)
+      started: now, arguments: CommandLine.arguments, firstChunk: firstChunk, frames: settings.frameLimit,
+      isExtension: settings.rollout.planned != .video)
     // A run that is stopped and resumed for months keeps the latest.
     parts = (earlier?.parts ?? []).suffix(999) + [part]
     let (request, rollout) = (settings.request, settings.rollout)
     self.settings = Settings(
       prompt: request.prompt, prompts: settings.promptList, seed: request.seed, rng: request.rng.rawValue,
-      height: settings.height,
-      width: settings.width, frames: settings.frames, chunkFrames: settings.chunkFrames, fps: "\(settings.frameRate)",
+      height: settings.height, width: settings.width, chunkFrames: settings.chunkFrames, frames: settings.frameLimit,
+      fps: "\(settings.frameRate)",
       mode: settings.mode.rawValue, timesteps: settings.sampler?.timesteps ?? rollout.schedule.timesteps,
-      sampler: settings.sampler?.kind.rawValue, guidance: rollout.guidance, negativePrompt: settings.negativePrompt,
+      sampler: settings.sampler?.kind.rawValue, guidance: rollout.guidance, contextTimestep: rollout.contextTimestep,
+      contextNoise: rollout.contextNoise, latentClamp: rollout.latentGuard?.limit,
+      negativePrompt: settings.negativePrompt,
       recipe: rollout.recipe.name, memory: rollout.recipe.memory.summary,
       positions: rollout.recipe.positions.rawValue, tile: geometryTile, precision: settings.precision.rawValue,
       threads: threads, crf: request.crf, preset: request.preset)

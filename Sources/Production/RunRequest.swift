@@ -24,6 +24,8 @@ public struct RunRequest: Sendable, Codable {
   public var seconds: Double?
   /// Length in frames, 4n + 1.
   public var frames: Int?
+  /// Until it is stopped.
+  public var isEndless = false
   /// Pixels; multiples of 16.
   public var height: Int?
   public var width: Int?
@@ -42,6 +44,11 @@ public struct RunRequest: Sendable, Codable {
   /// What guidance leads away from; nil for the model's.
   public var negativePrompt: String?
   public var chunkFrames: Int?
+  /// Timestep at which a finished chunk is remembered, with noise of that level mixed in; nil for the model's timestep
+  /// and no noise.
+  public var contextNoise: Double?
+  /// Limit of the latents' drift; nil for none.
+  public var latentClamp: Double?
   /// The name of a recipe; nil for the default.
   public var sparsity: String?
   /// Which pages stay: `all`, `window`, `persistent` or `reservoir`; nil for the recipe's.

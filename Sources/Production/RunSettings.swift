@@ -12,8 +12,10 @@ public struct RunSettings: Sendable {
   /// Pixels.
   public let height: Int
   public let width: Int
-  /// Frames of the video, 4 (latent frames - 1) + 1.
+  /// Frames of the video, 4 (latent frames - 1) + 1; of a run without end those that a plan shows.
   public private(set) var frames: Int
+  /// Whether the run goes on until it is stopped.
+  public private(set) var isEndless: Bool
   /// The length that the run was declared with; more frames than that are an extension.
   public let declaredFrames: Int
   public let frameRate: FrameRate
@@ -41,8 +43,15 @@ public struct RunSettings: Sendable {
 
   /// Latent frames of the video; the last chunk may compute more.
   public var latentFrames: Int { (frames - 1) / 4 + 1 }
+  /// The number of frames and of chunks; nil without end.
+  public var frameLimit: Int? { isEndless ? nil : frames }
+  public var chunkLimit: Int? { isEndless ? nil : chunks }
   public var chunkFrames: Int { rollout.chunkFrames }
-  public var chunks: Int { rollout.layout.count ?? 0 }
+  public var chunks: Int { shownLayout.count ?? 0 }
+  /// How the frames are cut into chunks; without end those that a plan shows.
+  var shownLayout: ChunkLayout {
+    ChunkLayout(frames: chunkFrames, first: rollout.firstChunkFrames, latentFrames: latentFrames)
+  }
   /// The prompts with their chunks.
   var promptList: [RunPlan.Prompt] {
     prompts.switches.map { RunPlan.Prompt($0, text: request.timeline.segments[$0.prompt].text) }
@@ -71,7 +80,18 @@ public struct RunSettings: Sendable {
     frameRate = try request.frameRate ?? FrameRate(defaults.framesPerSecond)
     input = try RunSettings.input(request, frameRate: frameRate)
     let inputFrames = input.map { model.latentFrames(ofVideoFrames: $0.frames) } ?? 0
-    frames = try RunSettings.length(request, frameRate: frameRate, inputFrames: inputFrames)
+    isEndless = request.isEndless
+    if isEndless {
+      guard request.seconds == nil, request.frames == nil else {
+        throw UsageError("--forever has no length; leave out --seconds and --num-frames")
+      }
+      guard request.rng != .torch else {
+        throw UsageError("--rng torch draws the noise of the whole length at once; --forever needs --rng counter")
+      }
+      frames = RunSettings.shownFrames + 4 * inputFrames
+    } else {
+      frames = try RunSettings.length(request, frameRate: frameRate, inputFrames: inputFrames)
+    }
     declaredFrames = frames
     guard request.checkpointEvery >= 1 else {
       throw UsageError("--checkpoint-every \(request.checkpointEvery); the least is 1, every chunk")
@@ -93,6 +113,10 @@ public struct RunSettings: Sendable {
       throw UsageError("--mode \(defaults.mode) is not known; there are chunks, clip")
     }
     self.mode = mode
+    guard mode == .chunks || !isEndless else {
+      throw UsageError("--forever needs --mode chunks; a whole clip has an end")
+    }
+    try RunSettings.checkGuards(request, mode: mode)
     let chunkFrames = mode == .clip ? latentFrames : decodedFrames
     let guidance = request.guidance ?? defaults.guidance ?? (mode == .clip ? 5 : 1)
     guard (0...100).contains(guidance) else {
@@ -105,7 +129,7 @@ public struct RunSettings: Sendable {
       notes.append("a negative prompt has no effect without guidance; give --guidance above 1")
     }
     let choice = try RecipeChoice(
-      request, defaults, mode: mode, frames: latentFrames, chunkFrames: chunkFrames, notes: &notes)
+      request, defaults, mode: mode, frames: isEndless ? .max : latentFrames, chunkFrames: chunkFrames, notes: &notes)
     recipe = choice
     do {
       sampler = try RunSettings.sampler(request, defaults, mode: mode)
@@ -116,7 +140,7 @@ public struct RunSettings: Sendable {
         frames: latentFrames, chunkFrames: chunkFrames, steps: levels.timesteps.count, mode: mode)
       var rollout = RolloutSettings(
         latentHeight: height / RunSettings.pixelsPerLatent, latentWidth: width / RunSettings.pixelsPerLatent,
-        latentFrames: latentFrames, schedule: levels, recipe: recipe)
+        latentFrames: isEndless ? nil : latentFrames, schedule: levels, recipe: recipe)
       rollout.chunkFrames = chunkFrames
       inputSchedule = try request.strength.map {
         try levels.entered(at: $0, shift: request.flowShift ?? defaults.shift)
@@ -127,6 +151,10 @@ public struct RunSettings: Sendable {
         if request.strength == nil { rollout.givenFrames = inputFrames }
       }
       rollout.contextTimestep = Float(defaults.contextNoise)
+      if let noise = request.contextNoise {
+        (rollout.contextTimestep, rollout.contextNoise) = (Float(noise), Float(noise / 1000))
+      }
+      rollout.latentGuard = request.latentClamp.map { LatentGuard(limit: $0) }
       rollout.guidance = guidance
       rollout.tile = try request.tile.map(RunSettings.tile)
       rollout.recording = try request.recording.map { recording in
@@ -139,7 +167,7 @@ public struct RunSettings: Sendable {
           hasCleanPass: mode == .chunks)
       }
       let geometry = try rollout.geometry()
-      try recipe.check(geometry: geometry, chunkFrames: chunkFrames, total: latentFrames)
+      try recipe.check(geometry: geometry, chunkFrames: chunkFrames, total: rollout.latentFrames)
       self.rollout = rollout
       prompts = try RunSettings.prompts(request, mode: mode, layout: rollout.layout, frameRate: frameRate)
     } catch let error as TimelineError { throw UsageError("\(error)") } catch let error as SparsityError {
@@ -197,6 +225,27 @@ public struct RunSettings: Sendable {
     return size
   }
 
+  /// Refuses impossible guards against drift.
+  private static func checkGuards(_ request: RunRequest, mode: RunRequest.Mode) throws {
+    if let noise = request.contextNoise {
+      guard noise >= 0, noise < 1000 else {
+        throw UsageError("--context-noise \(noise) is no timestep in [0, 1000); 0 is none, 20 to 100 are usual")
+      }
+      guard request.rng == .counter || noise == 0 else {
+        throw UsageError("--context-noise needs --rng counter; torch's order of numbers has none for it")
+      }
+    }
+    if let limit = request.latentClamp, !(limit >= 0 && limit.isFinite) {
+      throw UsageError("--latent-clamp \(limit) must be 0 or more; it is in standard deviations")
+    }
+    guard mode == .chunks || (request.contextNoise == nil && request.latentClamp == nil) else {
+      throw UsageError("--context-noise and --latent-clamp need --mode chunks; a whole clip does not drift")
+    }
+  }
+
+  /// Chunks that a plan shows of a run without end: 21, as long as growing sparsity grows.
+  private static let shownFrames = 249
+
   /// The same run with more frames. What depends on the length, such as growing sparsity or where positions are counted
   /// from, stays as it was planned.
   /// - Throws: ``UsageError`` for what cannot be extended.
@@ -210,19 +259,22 @@ public struct RunSettings: Sendable {
     return try extended(toFrames: frames)
   }
 
-  func extended(toFrames frames: Int) throws -> RunSettings {
-    if frames == self.frames { return self }
+  /// - Parameter frames: nil for no end.
+  func extended(toFrames frames: Int?) throws -> RunSettings {
+    if frames == frameLimit { return self }
     guard mode == .chunks else { throw UsageError("a whole clip cannot be extended; it has no next chunk") }
     guard self.request.rng != .torch else {
       throw UsageError("--rng torch draws the noise of the whole length at once; such a run cannot be extended")
     }
     var longer = self
-    longer.frames = frames
-    longer.rollout.plannedFrames = (declaredFrames - 1) / 4 + 1
-    longer.rollout.latentFrames = longer.latentFrames
+    longer.isEndless = frames == nil
+    longer.frames = frames ?? RunSettings.shownFrames
+    // The first extension says what was planned.
+    if rollout.planned == .video { longer.rollout.planned = rollout.latentFrames.map { .frames($0) } ?? .endless }
+    longer.rollout.latentFrames = frames.map { ($0 - 1) / 4 + 1 }
     do {
       try rollout.recipe.check(
-        geometry: rollout.geometry(), chunkFrames: chunkFrames, total: longer.latentFrames)
+        geometry: rollout.geometry(), chunkFrames: chunkFrames, total: longer.rollout.latentFrames)
     } catch { throw UsageError("\(error)") }
     return longer
   }

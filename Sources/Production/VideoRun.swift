@@ -117,7 +117,8 @@ public struct VideoRun: Sendable {
       for first in stride(from: 0, to: count, by: settings.decodedFrames) {
         let portion = backend.slice(chunk.latents, first..<min(count, first + settings.decodedFrames))
         let frames = try clock.measure(\.decode) {
-          try VideoRun.frames(decoder.decode(portion), on: backend).prefix(settings.frames - written)
+          try VideoRun.frames(decoder.decode(portion), on: backend).prefix(
+            settings.frameLimit.map { $0 - written } ?? .max)
         }
         try clock.measure(\.write) { try sink.write(Array(frames), endsChunk: true) }
         if written == before { firstFrameSeconds = Host.processSeconds }
@@ -181,8 +182,10 @@ public struct VideoRun: Sendable {
       do {
         while let chunk = try await advance() {
           let made = try deliver(chunk)
-          let isLast = chunk.index == settings.chunks - 1
+          let isLast = settings.chunkLimit == chunk.index + 1
           let stops = stop.isMade && directory != nil && !isLast
+          // Without a directory to go on from, a run without end is finished by being stopped.
+          let ends = stop.isMade && directory == nil && settings.isEndless
           if !isLast, keeper?.isDue(after: chunk.index) == true || stops {
             // The memory is copied before the next chunk may change it.
             try await keeper?.saveRollout(rollout, nextChunk: chunk.index + 1)
@@ -198,6 +201,7 @@ public struct VideoRun: Sendable {
           }
           report(.chunk(made))
           if stops { throw try stopped(after: chunk.index + 1) }
+          if ends { break }
         }
       } catch let error where !(error is RunStopped) {
         guard directory?.checkpoints.isEmpty == false else { throw error }
@@ -205,12 +209,13 @@ public struct VideoRun: Sendable {
       }
     }
     let count = try clock.measure(\.write) { try sink.finish() }
-    guard count == settings.frames else {
-      throw RunError("\(output): \(count) frames were written, \(settings.frames) were asked for")
+    if let wanted = settings.frameLimit, count != wanted {
+      throw RunError("\(output): \(count) frames were written, \(wanted) were asked for")
     }
     let total = Host.processSeconds
     let summary = RunSummary(
-      output: output, frames: count, videoSeconds: settings.seconds, totalSeconds: total,
+      output: output, frames: count, videoSeconds: Double(count) / settings.frameRate.framesPerSecond,
+      totalSeconds: total,
       firstFrameSeconds: firstFrameSeconds, loadSeconds: loadSeconds, denoiseSeconds: clock.denoise,
       decodeSeconds: clock.decode, writeSeconds: clock.write, endToEndFPS: Double(count - before) / total,
       denoiseFPS: Double(count - before) / max(clock.denoise, 1e-9), kvBytes: kvBytes, peakBytes: Host.memory.peak)
@@ -334,14 +339,14 @@ private struct PhaseClock {
     let rate = Double(written - before) / max(elapsed, 1e-9)
     defer { last = (decode, write) }
     return ChunkReport(
-      index: chunk.index, chunks: settings.chunks, frames: written, totalFrames: settings.frames,
+      index: chunk.index, chunks: settings.chunkLimit, frames: written, totalFrames: settings.frameLimit,
       videoSeconds: Double(written) / settings.frameRate.framesPerSecond, visibleFrames: chunk.visibleFrames,
       prompt: chunk.mix.prompt, promptShare: chunk.mix.weight,
       density: Double(chunk.pagesRead) / Double(max(1, chunk.pagesKept)), denoiseSeconds: chunk.denoiseSeconds,
       sealSeconds: chunk.sealSeconds,
       decodeSeconds: decode - last.decode,
       writeSeconds: write - last.write, framesPerSecond: rate,
-      remainingSeconds: Double(settings.frames - written) / max(rate, 1e-9), kvBytes: kvBytes,
+      remainingSeconds: settings.frameLimit.map { Double($0 - written) / max(rate, 1e-9) }, kvBytes: kvBytes,
       residentBytes: Host.memory.resident)
   }
 }

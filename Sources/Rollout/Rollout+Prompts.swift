@@ -43,12 +43,13 @@ extension Rollout {
     let frames = recent.reduce(0) { $0 + $1.shape[0] }
     guard frames > 0, let memory = memories.first else { return 0 }
     memory.rewind(frames: frames, chunks: recent.count)
-    for latents in recent {
+    let first = chunk - recent.count
+    for (i, latents) in recent.enumerated() {
       try Task.checkCancellation()
       memory.begin(frames: latents.shape[0])
       memory.step = settings.schedule.timesteps.count - 1
       memory.beginCleanPass()
-      branches.remember(latents, timestep: settings.contextTimestep, in: memory)
+      branches.remember(try contextLatents(latents, chunk: first + i), timestep: settings.contextTimestep, in: memory)
       memory.seal()
     }
     // What was noted of these passes belongs to no chunk of the video.

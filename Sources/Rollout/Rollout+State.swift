@@ -23,6 +23,7 @@ extension Rollout {
       value: Stand(nextChunk: chunk, branches: memories.count, noise: "\(type(of: noise))", recent: recent.count))
     for (i, latents) in recent.enumerated() { state.add("recent\(i)", tensor: backend.download(latents)) }
     try state.add("noise", value: coded)
+    if let latentGuard { try state.add("guard", value: latentGuard) }
     for (i, memory) in memories.enumerated() { try memory.save(to: &state, as: "memory\(i)") }
   }
 

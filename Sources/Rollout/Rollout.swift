@@ -10,8 +10,8 @@ public struct RolloutSettings: Sendable {
   public var latentWidth: Int
   /// Length in latent frames; nil for a rollout without end. The last chunk is computed whole.
   public var latentFrames: Int?
-  /// The length that densities are planned for, if it is another one: a rollout that is extended keeps its plan.
-  public var plannedFrames: Int?
+  /// The length that densities are planned for.
+  public var planned = PlannedLength.video
   /// Latent frames of a chunk; 3 in Self-Forcing.
   public var chunkFrames = 3
   /// Latent frames of the first chunk, if it is shorter: 1 after an image.
@@ -24,6 +24,10 @@ public struct RolloutSettings: Sendable {
   public var tile: PageTile?
   /// Timestep of the clean pass: exactly 0 in Self-Forcing.
   public var contextTimestep: Float = 0
+  /// Share of fresh noise in what the clean pass is given, as sigma in [0, 1); exactly 0 is none, as in Self-Forcing.
+  public var contextNoise: Float = 0
+  /// Limits the drift of the latents' statistics; nil, which is exact, does not.
+  public var latentGuard: LatentGuard?
   /// Classifier-free guidance scale; exactly 1 is none. Anything else takes a second pass at each step, under the negative
   /// prompt, and a second memory.
   public var guidance = 1.0
@@ -54,7 +58,11 @@ public struct RolloutSettings: Sendable {
 
   /// Number of chunks that densities are planned for.
   var plannedChunks: Int? {
-    ChunkLayout(frames: chunkFrames, first: firstChunkFrames, latentFrames: plannedFrames ?? latentFrames).count
+    switch planned {
+    case .video: layout.count
+    case .frames(let frames): ChunkLayout(frames: chunkFrames, first: firstChunkFrames, latentFrames: frames).count
+    case .endless: nil
+    }
   }
 
   /// - Throws: ``RolloutError/settings(_:)`` for sizes that cannot be had with a model.
@@ -138,6 +146,7 @@ public actor Rollout: AsyncSequence {
   /// One per branch of the guidance.
   let memories: [KVMemory]
   var noise: any ChunkNoise
+  var latentGuard: LatentGuard?
   /// The number of the next chunk.
   public internal(set) var chunk = 0
   /// nil for one prompt, given as a context.
@@ -183,6 +192,7 @@ public actor Rollout: AsyncSequence {
     let c = transformer.configuration
     try settings.check(c)
     self.noise = noise
+    latentGuard = settings.latentGuard
     channels = c.inputChannels
     self.settings = settings
     self.backend = backend
@@ -196,22 +206,22 @@ public actor Rollout: AsyncSequence {
     memories = try (0..<(branches.isGuided ? 2 : 1)).map { _ in
       try KVMemory(
         recipe: settings.recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim,
-        chunkFrames: settings.chunkFrames, totalFrames: layout.computedFrames,
-        chunks: prompts?.schedule.sceneEnd(of: 0) ?? settings.plannedChunks, on: backend)
+        chunkFrames: settings.chunkFrames, totalFrames: layout.computedFrames, on: backend)
     }
     memoryBytes = memories.reduce(0) { $0 + $1.bytes }
     if let recording = settings.recording { memories[0].record(recording) }
     if let state {
       (chunk, self.noise, recent) = try Rollout.restore(memories, noise: noise, from: state, on: backend)
-      if let prompts, chunk > 0 {
-        let schedule = prompts.schedule
-        mix = schedule.mix(at: chunk - 1)
-        branches.setPrompt(prompts.rows(mix))
-        let scene = schedule.sceneStart(of: chunk - 1)
-        let end = schedule.sceneEnd(of: chunk - 1) ?? settings.plannedChunks
-        for memory in memories { memory.belongs(toSceneAt: scene, chunks: end.map { $0 - scene }) }
-      }
+      if latentGuard != nil { latentGuard = try state.value("guard") }
     }
+    // The prompt and the scene of the chunk before the next.
+    let before = Swift.max(0, chunk - 1)
+    let schedule = prompts?.schedule ?? .single
+    let end = schedule.sceneEnd(of: before) ?? settings.plannedChunks
+    let scene = schedule.sceneStart(of: before)
+    for memory in memories { memory.belongs(toSceneAt: scene, chunks: end.map { $0 - scene }) }
+    mix = schedule.mix(at: before)
+    if chunk > 0, let prompts { branches.setPrompt(prompts.rows(mix)) }
   }
 
   /// Computes the next chunk; nil after the last.
@@ -291,9 +301,21 @@ public actor Rollout: AsyncSequence {
         x = backend.combine(1 - next, x, next, backend.upload(fresh))
       }
     }
+    if let limited = latentGuard?.apply(x, on: backend) { x = limited }
     return try finish(
       x, visible: visible, kept: kept, read: read, denoiseSeconds: (clock.now - start).seconds, from: clock.now,
       recached: recached, isGiven: false)
+  }
+
+  /// What the clean pass of a chunk is given: its latents, with fresh noise if the settings want it.
+  func contextLatents(_ x: DeviceTensor, chunk: Int) throws -> DeviceTensor {
+    guard settings.contextNoise > 0 else { return x }
+    guard
+      let fresh = noise.context(
+        chunk: chunk, frames: x.shape[0], channels: channels, height: settings.latentHeight,
+        width: settings.latentWidth)
+    else { throw RolloutError.settings("this noise has none for the context") }
+    return backend.combine(1 - settings.contextNoise, x, settings.contextNoise, backend.upload(fresh))
   }
 
   /// The clean pass over a chunk that was begun, and its end.
@@ -304,7 +326,8 @@ public actor Rollout: AsyncSequence {
     if settings.chunks.map({ chunk + 1 < $0 }) ?? true {
       try Task.checkCancellation()
       for memory in memories { memory.beginCleanPass() }
-      _ = try branches.flow(x, timestep: settings.contextTimestep, memories: memories, onlyMemory: true)
+      let context = try contextLatents(x, chunk: chunk)
+      _ = try branches.flow(context, timestep: settings.contextTimestep, memories: memories, onlyMemory: true)
     }
     let attention = memories[0].takeRecord()
     for memory in memories { memory.seal() }

@@ -52,13 +52,12 @@ public final class KVMemory {
   /// - Parameters:
   ///   - chunkFrames: The most latent frames of a chunk.
   ///   - totalFrames: The video's length in latent frames; nil for one without end.
-  ///   - chunks: Chunks that densities are planned for, if they are not those of `totalFrames`: a rollout that is extended
-  ///     keeps its plan, and the density of the plan's last chunk from there on.
+  ///   - planned: The length that densities are planned for.
   ///   - layers: Layers whose keys must be kept. 1 serves any depth when nothing is read across chunks.
   /// - Throws: ``SparsityError`` when the recipe's memory cannot hold a chunk.
   public init(
     recipe: SparsityRecipe, geometry: PageGeometry, layers: Int, heads: Int, headDim: Int, chunkFrames: Int,
-    totalFrames: Int?, chunks: Int? = nil, on backend: any Backend
+    totalFrames: Int?, planned: PlannedLength = .video, on backend: any Backend
   ) throws(SparsityError) {
     // The last chunk is computed whole.
     let total = totalFrames.map { ($0 + chunkFrames - 1) / chunkFrames * chunkFrames }
@@ -78,7 +77,13 @@ public final class KVMemory {
         layers: layers, heads: heads, headDim: headDim, slots: slots, tokensPerPage: geometry.tile.tokens,
         tokensPerFrame: geometry.tile.rows * geometry.tile.columns,
         temporalChannels: recipe.positions == .window ? rotation.temporalChannels : 0))
-    chunkCount = chunks ?? totalFrames.map { ($0 + chunkFrames - 1) / chunkFrames }
+    let plannedFrames: Int? =
+      switch planned {
+      case .video: totalFrames
+      case .frames(let frames): frames
+      case .endless: nil
+      }
+    chunkCount = plannedFrames.map { ($0 + chunkFrames - 1) / chunkFrames }
     nextFrames = chunkFrames
   }
 

@@ -1,6 +1,6 @@
 import ArgumentParser
-import Foundation
 import Production
+import Programs
 
 /// `generate-video`: a prompt in, a playable video out.
 struct GenerateVideo: AsyncParsableCommand {
@@ -28,36 +28,12 @@ struct GenerateVideo: AsyncParsableCommand {
 @main
 enum Program {
   static func main() async {
-    Terminal.prepare()
-    do {
-      var command = try GenerateVideo.parseAsRoot()
-      if var command = command as? any AsyncParsableCommand {
-        try await command.run()
-      } else {
-        try command.run()
+    await ProgramEntry.run(GenerateVideo.self) { error in
+      switch error {
+      case is UsageError: 2
+      case is RunStopped: 75
+      default: nil
       }
-    } catch {
-      fail(error)
     }
-  }
-
-  /// One line on standard error, and the exit status: 2 for usage, 1 for the rest; help and version are no failures.
-  private static func fail(_ error: any Error) -> Never {
-    let status = GenerateVideo.exitCode(for: error)
-    if status.isSuccess { GenerateVideo.exit(withError: error) }
-    if let usage = error as? UsageError {
-      Terminal.error("\(usage)")
-      exit(2)
-    }
-    if error is RunStopped {
-      Terminal.error("\(error)")
-      exit(75)
-    }
-    if status == .validationFailure {
-      Terminal.error(GenerateVideo.message(for: error) + " (generate-video --help shows what there is)")
-      exit(2)
-    }
-    Terminal.error("\(error)")
-    exit(1)
   }
 }

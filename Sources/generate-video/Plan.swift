@@ -22,6 +22,7 @@ struct Plan: ParsableCommand {
   @OptionGroup(title: "Noise levels") var schedule: ScheduleOptions
   @OptionGroup(title: "Memory and attention") var memory: MemoryOptions
   @OptionGroup(title: "Sparsity") var sparsity: SparsityOptions
+  @OptionGroup(title: "Against drift") var drift: DriftOptions
   @OptionGroup(title: "Computation") var compute: ComputeOptions
   @OptionGroup(title: "Inspection") var recording: RecordingOptions
 
@@ -35,6 +36,7 @@ struct Plan: ParsableCommand {
     try schedule.apply(to: &request)
     try memory.apply(to: &request)
     sparsity.apply(to: &request)
+    drift.apply(to: &request)
     try compute.apply(to: &request)
     try recording.apply(to: &request)
     let settings = try RunSettings(request)

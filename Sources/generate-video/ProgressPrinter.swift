@@ -16,10 +16,10 @@ final class ProgressPrinter {
   func introduce(_ run: VideoRun) {
     let s = run.settings
     let steps = s.rollout.schedule.timesteps.count
-    let parts = s.mode == .clip ? "at once" : "in \(s.chunks) chunks of \(s.chunkFrames)"
+    let parts = s.mode == .clip ? "at once" : "in \(s.chunkLimit.map { "\($0) " } ?? "")chunks of \(s.chunkFrames)"
     let guidance = s.rollout.guidance == 1 ? "" : ", guidance \(s.rollout.guidance)"
     Terminal.say(
-      "\(s.model.settings.name): \(s.width)x\(s.height), \(s.frames) frames at \(s.frameRate) fps \(parts), "
+      "\(s.model.settings.name): \(s.width)x\(s.height), \(s.frameLimit.map { "\($0) frames" } ?? "without end") at \(s.frameRate) fps \(parts), "
         + "\(steps) steps\(guidance); \(s.recipe.name), \(s.rollout.recipe.memory.summary); "
         + "\(run.threads) thread\(run.threads == 1 ? "" : "s")")
   }
@@ -61,8 +61,9 @@ final class ProgressPrinter {
   private func line(_ c: ChunkReport) -> String {
     let work = c.denoiseSeconds + c.sealSeconds + c.decodeSeconds + c.writeSeconds
     return String(
-      format: "chunk %d/%d  %.1f s video  %.1f fps (e2e)  eta %@  rss %@  [decode %.0f%%]", c.index + 1, c.chunks,
-      c.videoSeconds, c.framesPerSecond, Format.time(c.remainingSeconds), Format.bytes(c.residentBytes),
+      format: "chunk %@  %.1f s video  %.1f fps (e2e)%@  rss %@  [decode %.0f%%]",
+      "\(c.index + 1)" + (c.chunks.map { "/\($0)" } ?? ""), c.videoSeconds, c.framesPerSecond,
+      c.remainingSeconds.map { "  eta " + Format.time($0) } ?? "", Format.bytes(c.residentBytes),
       100 * c.decodeSeconds / max(work, 1e-9))
   }
 

@@ -18,6 +18,9 @@ struct Resume: AsyncParsableCommand {
     help: "Make it as long as this, such as 90, 90s, 10m or 1h30m; what depends on the length stays as planned.")
   var until: String?
 
+  @Flag(help: "Make it longer until it is stopped.")
+  var forever = false
+
   @Option(name: [.long, .customShort("m")], help: "The model folder, if it has moved.")
   var model: String?
 
@@ -33,13 +36,17 @@ struct Resume: AsyncParsableCommand {
   var quiet = false
 
   func run() async throws {
-    let earlier = try ContinuedRun(dir, until: until.map(Resume.seconds), model: model, threads: threads)
+    let earlier = try ContinuedRun(
+      dir, until: until.map(Resume.seconds), isEndless: forever, model: model, threads: threads)
     if earlier.isFinished {
-      if !quiet { Terminal.say("\(dir): the run is finished; --until makes it longer") }
+      if !quiet { Terminal.say("\(dir): the run is finished; --until or --forever makes it longer") }
       return
     }
-    if !quiet, !json { Terminal.say("going on with chunk \(earlier.nextChunk + 1) of \(earlier.settings.chunks)") }
-    try await Run.perform(VideoRun(earlier), json: json, quiet: quiet, isResumable: true)
+    if !quiet, !json {
+      let all = earlier.settings.chunkLimit.map { " of \($0)" } ?? ""
+      Terminal.say("going on with chunk \(earlier.nextChunk + 1)\(all)")
+    }
+    try await Run.perform(VideoRun(earlier), json: json, quiet: quiet, stopsBetweenChunks: true)
   }
 
   /// Seconds of `90`, `90s`, `10m`, `1h30m`.

@@ -20,18 +20,19 @@ struct Run: AsyncParsableCommand {
   @OptionGroup(title: "Noise levels") var schedule: ScheduleOptions
   @OptionGroup(title: "Memory and attention") var memory: MemoryOptions
   @OptionGroup(title: "Sparsity") var sparsity: SparsityOptions
+  @OptionGroup(title: "Against drift") var drift: DriftOptions
   @OptionGroup(title: "Computation") var compute: ComputeOptions
   @OptionGroup(title: "Inspection") var recording: RecordingOptions
 
   func run() async throws {
     let run = try VideoRun(RunSettings(request()))
-    try await Run.perform(run, json: json, quiet: job.quiet, isResumable: job.runDir != nil)
+    try await Run.perform(run, json: json, quiet: job.quiet, stopsBetweenChunks: job.runDir != nil || size.forever)
   }
 
   /// Runs it and shows its events.
-  static func perform(_ run: VideoRun, json: Bool, quiet: Bool, isResumable: Bool) async throws {
+  static func perform(_ run: VideoRun, json: Bool, quiet: Bool, stopsBetweenChunks: Bool) async throws {
     if json, run.output == "-" { throw UsageError("--json and -o - both want standard output; choose another output") }
-    if isResumable { StopSignals.install() }
+    if stopsBetweenChunks { StopSignals.install() }
     let printer = ProgressPrinter(style: json ? .json : quiet ? .quiet : Terminal.isInteractive ? .live : .lines)
     if !quiet, !json { printer.introduce(run) }
     defer { printer.end() }
@@ -53,6 +54,7 @@ struct Run: AsyncParsableCommand {
     try schedule.apply(to: &request)
     try memory.apply(to: &request)
     sparsity.apply(to: &request)
+    drift.apply(to: &request)
     try compute.apply(to: &request)
     try recording.apply(to: &request)
     return request

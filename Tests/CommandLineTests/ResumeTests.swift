@@ -1,5 +1,6 @@
 import Foundation
 import Testing
+import VideoIO
 
 /// Runs that are killed, stopped, or run out of disk go on with the same bytes.
 @Suite struct ResumeTests {
@@ -116,6 +117,29 @@ import Testing
     #expect(text.components(separatedBy: "\"is_extension\" : true").count == 3 && text.contains("\"finished\""))
     let again = try run(["resume", "short"])
     #expect(again.status == 0 && again.error.contains("is finished"), "\(again)")
+  }
+
+  @Test("A run without end is stopped, gone on with, and ended; what it made is what a run with that end makes")
+  func aRunWithoutEnd() throws {
+    #expect(try run(Self.quick + ["--seconds", "9", "--run-dir", "whole"]).status == 0)
+    let endless = Self.quick + ["--forever", "--run-dir", "endless"]
+    #expect(try interrupt(endless, "endless", after: 2, with: SIGTERM) == 75)
+    #expect(try interrupt(["resume", "endless", "-q"], "endless", after: 4, with: SIGKILL) == SIGKILL)
+    let early = try run(["resume", "endless", "--until", "0.1"])
+    #expect(early.status == 2 && early.error.contains("that the run has"), "\(early)")
+    let end = try run(["resume", "endless", "--until", "9", "-q"])
+    #expect(end.status == 0, "\(end.error)")
+    #expect(try content("endless") == content("whole"))
+
+    let process = program("generate-video", Self.quick + ["--forever", "-o", "a.mp4"], in: scratch.path)
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    while process.isRunning, ((try? VideoReader.frameCount(of: scratch.file("a.part.mp4"))) ?? 0) < 21 { usleep(20000) }
+    kill(process.processIdentifier, SIGINT)
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 0)
+    let frames = try VideoReader.frameCount(of: scratch.file("a.mp4"))
+    #expect(frames >= 21 && (frames - 9) % 12 == 0, "\(frames) frames")
   }
 
   @Test("A run that may write no more stops with the last good state, and goes on when there is room")

@@ -93,7 +93,7 @@ import WanModel
       }
       _ = try await first.save(to: folder + "/x.safetensors")
       var more = try settings(recipe, frames: 30)
-      more.plannedFrames = 15
+      more.planned = .frames(15)
       found += try await rollout(more, from: folder + "/x.safetensors", on: backend).latents(on: backend)
       return (found, longer)
     }
