@@ -20,7 +20,8 @@ let package = Package(
     .executable(name: "score-video", targets: ["score-video"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/jpsim/Yams", "5.0.1"..<"7.0.0"),
   ],
   targets: [
     .systemLibrary(
@@ -43,22 +44,30 @@ let package = Package(
     .target(name: "VideoIO", dependencies: ["CLibAV", "CPNG", "Tensors"]),
     .target(
       name: "Production",
-      dependencies: ["VideoIO", "Rollout", "WanModel", "SparseAttention", "Compute", "Tensors"]),
+      dependencies: [
+        "VideoIO", "Rollout", "WanModel", "SparseAttention", "Compute", "Tensors",
+        .product(name: "Yams", package: "Yams"),
+      ]),
     .target(name: "VideoQuality", dependencies: ["VideoIO", "Tensors"]),
+    .target(
+      name: "Programs",
+      dependencies: ["VideoIO", .product(name: "ArgumentParser", package: "swift-argument-parser")]),
     .executableTarget(
       name: "generate-video",
       dependencies: [
-        "Production", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Programs", "Production", "Rollout",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(
       name: "dump-frames",
       dependencies: [
-        "VideoIO", "SparseAttention", "Tensors", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Programs", "VideoIO", "SparseAttention", "Tensors",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     .executableTarget(
       name: "score-video",
       dependencies: [
-        "VideoQuality", "VideoIO", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Programs", "VideoQuality", "VideoIO", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
 
     .testTarget(name: "TensorsTests", dependencies: ["Tensors"]),

@@ -42,7 +42,9 @@ LT_INLINE lt_v16 part_bf16(const uint16_t *x, int k) {
 
 typedef int8_t lt_b16 __attribute__((vector_size(16), aligned(1), may_alias));
 
+// Without fused multiply-adds, so that every instruction set rounds the same product.
 #define QUANTISE(part)                                                                                     \
+  _Pragma("clang fp contract(off)")                                                                        \
   lt_v16 most = lt_splat(0), wrong = lt_splat(0);                                                          \
   for (int i = 0; i < n; i += 16) {                                                                        \
     const lt_v16 v = part(x + i, n - i);                                                                   \

@@ -59,6 +59,18 @@ final class CPUPagePool: PagePool, @unchecked Sendable {
   func meanValue(_ page: Int) -> UnsafeMutablePointer<Float> { meanKey(page) + valueStride }
   func dispersion(_ page: Int) -> UnsafeMutablePointer<Float> { meanKey(page) + 2 * valueStride }
 
+  /// The memory of everything that is kept of a page, in the order of a snapshot. What a pool adds to a page belongs here.
+  func fields(_ page: Int) -> [UnsafeMutableRawBufferPointer] {
+    [
+      UnsafeMutableRawBufferPointer(start: keys(page), count: layout.headDim * width * 4),
+      UnsafeMutableRawBufferPointer(start: values(page), count: layout.tokensPerPage * valueStride * 4),
+      UnsafeMutableRawBufferPointer(
+        start: temporal(page), count: temporal(page) == nil ? 0 : layout.tokensPerPage * layout.temporalChannels * 4),
+      UnsafeMutableRawBufferPointer(start: count(page), count: 4),
+      UnsafeMutableRawBufferPointer(start: meanKey(page), count: statisticsStride * 4),
+    ]
+  }
+
   /// Takes the statistics of a page's keys anew.
   func summarizeKeys(_ page: Int) {
     lt_key_statistics_f32(

@@ -90,7 +90,7 @@ extension CPUBackend {
               }
             }
           }
-          product(patches.floats)
+          withExtendedLifetime(patches) { product(patches.floats) }
         }
         finish.apply(
           target, stride: outputs, row: (frame * outHeight + top) * outWidth, rows: positions, column: 0,

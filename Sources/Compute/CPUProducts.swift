@@ -32,10 +32,12 @@ extension CPUBackend {
       let columns = layer.matrices[piece].outputs
       let sums = memory.allocate(height * columns * 4)
       let scratch = memory.allocate(plan.scratchBytes)
-      plan.run(source.address + row * inputs * (bytes ? 1 : 2), into: sums.floats, scratch: scratch.address)
-      finish.apply(
-        sums.floats, stride: columns, row: row, rows: height, column: starts[piece], columns: columns,
-        rowScales: source.scales.map { UnsafePointer($0.floats + row) })
+      withExtendedLifetime((sums, scratch)) {
+        plan.run(source.address + row * inputs * (bytes ? 1 : 2), into: sums.floats, scratch: scratch.address)
+        finish.apply(
+          sums.floats, stride: columns, row: row, rows: height, column: starts[piece], columns: columns,
+          rowScales: source.scales.map { UnsafePointer($0.floats + row) })
+      }
     }
   }
 
@@ -54,7 +56,7 @@ extension CPUBackend {
     let (outHeight, outWidth, outputs) = (shape[1], shape[2], shape[3])
     let kernel = weight.kernel
     let frameSize = height * width * channels
-    let (source, before) = (rounded(x), history.map { rounded($0) })
+    let (source, before) = (rounded(x), rounded(history ?? x))
     let past = history?.shape[0] ?? 0
     // Bands depend on the size of a map alone, not on how many frames come at once, so that every chunking of a stream
     // gives the same bytes.
@@ -99,24 +101,21 @@ extension CPUBackend {
       let row = frame * outHeight + index * band
       let rows = min(band, outHeight - index * band)
       let sums = memory.allocate(rows * outWidth * outputs * 4)
-      if let band = all[index] {
-        let scratch = memory.allocate(band.scratchBytes)
-        for tap in 0..<kernel.frames {
-          let f = frame * stride.frames + tap
-          let map: UnsafeMutablePointer<UInt16>
-          if f < past, let before {
-            map = before.halves + f * frameSize
-          } else {
-            map = source.halves + (f - past) * frameSize
+      let scratch = memory.allocate(all[index]?.scratchBytes ?? 0)
+      withExtendedLifetime((sums, scratch)) {
+        if let band = all[index] {
+          for tap in 0..<kernel.frames {
+            let f = frame * stride.frames + tap
+            let map = f < past ? before.halves + f * frameSize : source.halves + (f - past) * frameSize
+            (tap == 0 ? band.first : band.next)[tap].run(
+              map + band.source.lowerBound * width * channels, into: sums.floats, scratch: scratch.address)
           }
-          (tap == 0 ? band.first : band.next)[tap].run(
-            map + band.source.lowerBound * width * channels, into: sums.floats, scratch: scratch.address)
+        } else {
+          sums.floats.initialize(repeating: 0, count: rows * outWidth * outputs)
         }
-      } else {
-        sums.floats.initialize(repeating: 0, count: rows * outWidth * outputs)
+        finish.apply(
+          sums.floats, stride: outputs, row: row * outWidth, rows: rows * outWidth, column: 0, columns: outputs)
       }
-      finish.apply(
-        sums.floats, stride: outputs, row: row * outWidth, rows: rows * outWidth, column: 0, columns: outputs)
     }
   }
 }

@@ -86,10 +86,12 @@ extension CPUBackend {
     let run = ((outputs + pieces - 1) / pieces + 63) / 64 * 64
     let starts = Array(stride(from: 0, to: outputs, by: run))
     let values = bytes ? rowsInBytes(weight) : halves(of: weight)
-    let matrices = starts.map { first in
-      PackedMatrix(
-        values.address + first * inputs * (bytes ? 1 : 2), type: bytes ? LT_DNN_INT8 : LT_DNN_BF16,
-        outputs: min(run, outputs - first), inputs: inputs)
+    let matrices = withExtendedLifetime(values) {
+      starts.map { first in
+        PackedMatrix(
+          values.address + first * inputs * (bytes ? 1 : 2), type: bytes ? LT_DNN_INT8 : LT_DNN_BF16,
+          outputs: min(run, outputs - first), inputs: inputs)
+      }
     }
     return LinearWeight(
       inputs: inputs, outputs: outputs,
@@ -100,16 +102,18 @@ extension CPUBackend {
   func packConvolution(weight: Tensor, shape: [Int], bias: Tensor?) -> ConvolutionWeight {
     let (outputs, inputs, frames) = (shape[0], shape[1], shape[2])
     let taps = shape[3] * shape[4]
-    let values = halves(of: weight).halves
+    let values = halves(of: weight)
     let one = memory.allocate(outputs * inputs * taps * 2, form: .bf16)
     let pointwise = taps == 1
-    let matrices = (0..<frames).map { frame in
-      for pair in 0..<outputs * inputs {
-        (one.halves + pair * taps).update(from: values + (pair * frames + frame) * taps, count: taps)
+    let matrices = withExtendedLifetime((values, one)) {
+      (0..<frames).map { frame in
+        for pair in 0..<outputs * inputs {
+          (one.halves + pair * taps).update(from: values.halves + (pair * frames + frame) * taps, count: taps)
+        }
+        return PackedMatrix(
+          one.address, type: LT_DNN_BF16, outputs: outputs, inputs: inputs,
+          kernel: pointwise ? (0, 0) : (shape[3], shape[4]))
       }
-      return PackedMatrix(
-        one.address, type: LT_DNN_BF16, outputs: outputs, inputs: inputs,
-        kernel: pointwise ? (0, 0) : (shape[3], shape[4]))
     }
     return ConvolutionWeight(
       inputs: inputs, outputs: outputs, kernel: (frames, shape[3], shape[4]),

@@ -1,3 +1,5 @@
+import Tensors
+
 /// The fixed size of a page pool. Slots are counted per layer and head, since each may keep other pages.
 public struct PagePoolLayout: Sendable, Equatable, Codable {
   public var layers: Int
@@ -41,6 +43,27 @@ public protocol PagePool: AnyObject, Sendable {
   var layout: PagePoolLayout { get }
   /// Bytes that the pool really takes, padding included.
   var bytes: Int { get }
+  /// What a stored page is: backend, arithmetic and layout. Only a pool with an equal one can take it back.
+  var snapshotFormat: String { get }
+  /// Bytes of one stored page.
+  var snapshotBytes: Int { get }
+  /// Everything that the pool knows of some pages, as it stands in memory: `u8 [pages, snapshotBytes]`.
+  func snapshot(_ pages: [PagePlace]) -> Tensor
+  /// Puts stored pages into slots, bit for bit; they need not be the slots that they came from.
+  func restore(_ pages: [PagePlace], from stored: Tensor)
+}
+
+/// Where a page is.
+public struct PagePlace: Sendable, Hashable {
+  public var layer: Int
+  public var head: Int
+  public var slot: Int32
+
+  public init(layer: Int, head: Int, slot: Int32) {
+    self.layer = layer
+    self.head = head
+    self.slot = slot
+  }
 }
 
 /// Which pages are read: the only language between selection and kernels.

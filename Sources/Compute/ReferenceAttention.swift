@@ -1,4 +1,5 @@
 import Foundation
+import Tensors
 
 /// Pages as plain arrays, one of each per layer, head and slot.
 final class ReferencePagePool: PagePool, @unchecked Sendable {
@@ -17,6 +18,47 @@ final class ReferencePagePool: PagePool, @unchecked Sendable {
     pages = Array(repeating: Page(), count: layout.layers * layout.heads * layout.slots)
   }
   var bytes: Int { pages.count * layout.tokensPerPage * layout.numbersPerToken * 4 }
+  var snapshotFormat: String { "reference f32" }
+  /// The number of tokens, then keys, values and unrotated channels, each of a full page.
+  var snapshotBytes: Int { 4 * (1 + layout.tokensPerPage * layout.numbersPerToken) }
+
+  func snapshot(_ places: [PagePlace]) -> Tensor {
+    Tensor(dtype: .u8, shape: [places.count, snapshotBytes]) { memory in
+      let numbers = memory.bindMemory(to: Float.self)
+      numbers.update(repeating: 0)
+      for (i, place) in places.enumerated() {
+        let page = pages[index(layer: place.layer, head: place.head, slot: Int(place.slot))]
+        var at = i * snapshotBytes / 4
+        numbers[at] = Float(page.keys.count)
+        at += 1
+        for (rows, width) in [
+          (page.keys, layout.headDim), (page.values, layout.headDim), (page.temporal, layout.temporalChannels),
+        ] {
+          for (t, row) in rows.enumerated() { for (d, x) in row.enumerated() { numbers[at + t * width + d] = x } }
+          at += layout.tokensPerPage * width
+        }
+      }
+    }
+  }
+
+  func restore(_ places: [PagePlace], from stored: Tensor) {
+    precondition(stored.dtype == .u8 && stored.shape == [places.count, snapshotBytes])
+    stored.withUnsafeBytes { memory in
+      for (i, place) in places.enumerated() {
+        func number(_ n: Int) -> Float {
+          memory.loadUnaligned(fromByteOffset: i * snapshotBytes + 4 * n, as: Float.self)
+        }
+        func rows(_ start: Int, _ width: Int) -> [[Float]] {
+          (0..<Int(number(0))).map { t in (0..<width).map { number(start + t * width + $0) } }
+        }
+        let size = layout.tokensPerPage * layout.headDim
+        pages[index(layer: place.layer, head: place.head, slot: Int(place.slot))] = Page(
+          keys: rows(1, layout.headDim), values: rows(1 + size, layout.headDim),
+          temporal: rows(1 + 2 * size, layout.temporalChannels))
+      }
+    }
+  }
+
   func index(layer: Int, head: Int, slot: Int) -> Int {
     precondition(slot >= 0 && slot < layout.slots)
     return ((layer % layout.layers) * layout.heads + head) * layout.slots + slot

@@ -8,8 +8,28 @@ public enum RunEvent: Sendable {
   case ready(seconds: Double)
   /// A denoising step of a whole clip.
   case step(StepReport)
+  /// A prompt took effect; told before its first chunk is.
+  case prompt(PromptReport)
   case chunk(ChunkReport)
   case finished(RunSummary)
+}
+
+/// The receipt of a change of prompt.
+public struct PromptReport: Encodable, Sendable {
+  /// The prompt, from 0, and its text.
+  public let index: Int
+  public let text: String
+  /// The first chunk under it, where that begins and where it was asked for, in seconds of video.
+  public let appliedAtChunk: Int
+  public let seconds: Double
+  public let askedSeconds: Double
+  public let hardCut: Bool
+  public let onSwitch: String
+  public let blend: Int
+  public let blendMode: String
+  /// Latent frames whose keys and values were computed anew, and the seconds that took; again at each chunk of a blend.
+  public let recachedFrames: Int
+  public let recacheSeconds: Double
 }
 
 /// One denoising step of a whole clip.
@@ -25,13 +45,17 @@ public struct StepReport: Encodable, Sendable {
 /// One finished chunk: denoised, decoded and written.
 public struct ChunkReport: Encodable, Sendable {
   public let index: Int
-  public let chunks: Int
-  /// Video frames written so far, and all.
+  /// All chunks; nil without end.
+  public let chunks: Int?
+  /// Video frames written so far, and all; nil without end.
   public let frames: Int
-  public let totalFrames: Int
+  public let totalFrames: Int?
   /// Seconds of video written so far.
   public let videoSeconds: Double
   public let visibleFrames: Int
+  /// The prompt in force, from 0, and its share; below 1 while it blends with the one before.
+  public let prompt: Int
+  public let promptShare: Double
   /// Share of the pages in memory that were read, as counted in the lists that the kernel was given: the mean of the layers,
   /// and each layer's.
   public let density: Double
@@ -43,8 +67,8 @@ public struct ChunkReport: Encodable, Sendable {
   public let writeSeconds: Double
   /// Frames written per second since the process began.
   public let framesPerSecond: Double
-  /// Estimated seconds to the end.
-  public let remainingSeconds: Double
+  /// Estimated seconds to the end; nil without one.
+  public let remainingSeconds: Double?
   public let kvBytes: Int
   public let residentBytes: Int
 }

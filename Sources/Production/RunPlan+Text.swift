@@ -2,7 +2,8 @@ extension RunPlan {
   /// The plan for people.
   public var text: String {
     var lines = [
-      "\(model), \(width)x\(height), \(numFrames) frames at \(fps) fps: \(latentFrames) latent frames "
+      "\(model), \(width)x\(height), \(endless ? "without end, of which " : "")\(numFrames) frames at \(fps) fps: "
+        + "\(latentFrames) latent frames "
         + (mode == "clip" ? "at once" : "in \(chunks.count) chunks of \(chunkFrames)"),
       "steps    \(sampler.map { $0 + ": " } ?? "")" + schedule.timesteps.map { Self.short($0) }.joined(separator: ", ")
         + (mode == "clip" ? "" : ", then the clean pass") + (guidance == 1 ? "" : "; guidance \(Self.short(guidance))"),
@@ -13,14 +14,23 @@ extension RunPlan {
         + "\(Format.bytes(kvBytes))\(comparison)"
         + (memory == "every frame" ? " (grows with the length)" : " (whatever the length)"),
       "work     \(Self.operations(flops)), about \(Format.time(estimatedSeconds)) on this machine (an estimate)",
-      "chunk  frames     sees  pages  read  density  work",
     ]
+    if prompts.count > 1 {
+      lines += prompts.map { prompt in
+        let manner =
+          prompt.index == 0
+          ? ""
+          : prompt.hardCut ? ", hard cut" : ", \(prompt.onSwitch)" + (prompt.blend > 1 ? ", blend \(prompt.blend)" : "")
+        return "prompt   chunk \(prompt.chunk), \(Self.short(prompt.seconds)) s\(manner): \(prompt.text)"
+      }
+    }
+    lines.append("chunk  frames     sees  pages  read  density  work")
     func row(_ c: Chunk) -> String {
       let frames = "\(c.firstFrame)-\(c.firstFrame + c.frames - 1)"
       return [
         pad("\(c.index)", 5), "  ", frames, String(repeating: " ", count: max(1, 9 - frames.count)),
         pad("\(c.visibleFrames)", 6), pad("\(c.pagesKept)", 7), pad("\(c.pagesRead)", 6),
-        pad(Self.percent(c.density), 9), "  ", Self.operations(c.flops),
+        pad(Self.percent(c.density), 9), "  ", Self.operations(c.flops) + (c.given ? "  given" : ""),
       ].joined()
     }
     // A long plan repeats itself once the window is full.

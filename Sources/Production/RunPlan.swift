@@ -16,6 +16,8 @@ public struct RunPlan: Encodable, Sendable {
     /// Latent frames; of the last chunk those that the video keeps.
     public let firstFrame: Int
     public let frames: Int
+    /// Whether its latents come from an image or a video.
+    public let given: Bool
     /// Frames whose pages the chunk may read, its own included.
     public let visibleFrames: Int
     /// Share of the pages kept that a query may read.
@@ -25,6 +27,26 @@ public struct RunPlan: Encodable, Sendable {
     public let pagesRead: Int
     /// Floating-point operations of all passes of the chunk, a multiplication and an addition counted as two.
     public let flops: Double
+  }
+  /// A prompt, from 0, and how it comes into force.
+  public struct Prompt: Encodable, Sendable {
+    public let index: Int
+    public let text: String
+    /// The first chunk under it, where that begins and where it was asked for, in seconds of video.
+    public let chunk: Int
+    public let seconds: Double
+    public let askedSeconds: Double
+    public let hardCut: Bool
+    public let onSwitch: String
+    /// Chunks until it holds alone; 1 is at once.
+    public let blend: Int
+    public let blendMode: String
+
+    init(_ turn: PromptSwitch, text: String) {
+      (index, self.text, chunk, hardCut) = (turn.prompt, text, turn.chunk, turn.isCut)
+      (seconds, askedSeconds, onSwitch) = (turn.seconds, turn.askedSeconds, turn.kind.rawValue)
+      (blend, blendMode) = (turn.blend, turn.blendMode.rawValue)
+    }
   }
   public struct Read: Encodable, Sendable {
     public let step: Int
@@ -49,6 +71,8 @@ public struct RunPlan: Encodable, Sendable {
   public let positions: String
   public let height: Int
   public let width: Int
+  /// Whether it goes on until it is stopped; the lengths are then those of what is listed.
+  public let endless: Bool
   public let numFrames: Int
   public let fps: String
   public let latentFrames: Int
@@ -59,6 +83,8 @@ public struct RunPlan: Encodable, Sendable {
   public let pagesPerFrame: Int
   public let schedule: Schedule
   public let chunks: [Chunk]
+  /// Which prompt takes effect with which chunk.
+  public let prompts: [Prompt]
   /// With rotating anchors.
   public let pattern: Pattern?
   /// With `--detail`, for selectors whose choice does not depend on content.
@@ -96,6 +122,7 @@ public struct RunPlan: Encodable, Sendable {
     positions = rollout.recipe.positions.rawValue
     (height, width, numFrames, fps) = (settings.height, settings.width, settings.frames, "\(settings.frameRate)")
     latentFrames = total
+    endless = settings.isEndless
 
     tokensPerFrame = geometry.tokensPerFrame
     tokensPerChunk = geometry.tokensPerFrame * chunkFrames
@@ -107,17 +134,25 @@ public struct RunPlan: Encodable, Sendable {
     let steps = schedule.timesteps.count
     let branches = rollout.guidance == 1 ? 1 : 2
 
+    let layout = settings.shownLayout
     let ledger = PageLedger(
-      rollout.recipe, geometry: geometry, chunks: settings.chunks, chunkFrames: chunkFrames, total: total, steps: steps,
-      detail: detail)
-    let (tokens, last) = (Double(tokensPerChunk), settings.chunks - 1)
+      rollout.recipe, geometry: geometry, layout: layout, schedule: settings.prompts, steps: steps,
+      isEndless: settings.isEndless, detail: detail)
+    let (last, rowTokens) = (settings.chunks - 1, tokensPerFrame)
     chunks = ledger.entries.map { entry in
       Chunk(
-        index: entry.index, firstFrame: entry.firstFrame, frames: entry.frames, visibleFrames: entry.visibleFrames,
+        index: entry.index, firstFrame: entry.firstFrame, frames: entry.frames,
+        given: entry.index < rollout.givenChunks, visibleFrames: entry.visibleFrames,
         density: entry.density, pagesKept: entry.pagesKept, pagesRead: entry.pagesRead,
-        flops: Double(branches * (steps + (entry.index == last ? 0 : 1)))
-          * c.flops(tokens: tokens, keys: entry.meanPagesRead * Double(geometry.tile.tokens)))
+        flops: Double(
+          branches
+            * ((entry.index < rollout.givenChunks ? 0 : steps)
+              + (entry.index == last && !settings.isEndless ? 0 : 1)))
+          * c.flops(
+            tokens: Double(layout.range(of: entry.index).count * rowTokens),
+            keys: entry.meanPagesRead * Double(geometry.tile.tokens)))
     }
+    prompts = settings.promptList
     if case .anchors(let anchors) = choice.select {
       pattern = Pattern(stride: ledger.stride ?? 1, window: anchors.window, first: anchors.first)
     } else {
@@ -125,7 +160,7 @@ public struct RunPlan: Encodable, Sendable {
     }
     let reads = (0..<(detail ? steps : 0)).flatMap { step in
       (0..<total).compactMap { query in
-        ledger.reads(of: query, step: step, chunkFrames: chunkFrames).map {
+        ledger.reads(of: query, step: step).map {
           Read(step: step, queryFrame: query, frames: $0)
         }
       }
@@ -135,7 +170,7 @@ public struct RunPlan: Encodable, Sendable {
     let perToken =
       2 * c.headDim + (rollout.recipe.positions == .window ? RotaryEmbedding(headDim: c.headDim).temporalChannels : 0)
     let capacity = try rollout.recipe.memory.capacity(
-      chunkFrames: chunkFrames, total: settings.chunks * chunkFrames)
+      chunkFrames: chunkFrames, total: rollout.layout.computedFrames)
     // A whole clip keeps nothing between layers, and its branches share what there is.
     let copies = settings.mode == .clip ? 1 : branches * c.layers
     let perFrame = copies * c.heads * geometry.tokensPerFrame * 4

@@ -6,15 +6,21 @@ import Tensors
 struct RunRecord: Encodable {
   struct Settings: Encodable {
     let prompt: String
+    let prompts: [RunPlan.Prompt]
     let seed: UInt64
     let rng: String
-    let height, width, frames, chunkFrames: Int
+    let height, width, chunkFrames: Int
+    /// nil without end.
+    let frames: Int?
     let fps: String
     let mode: String
     let timesteps: [Double]
     /// Of clip mode.
     let sampler: String?
     let guidance: Double
+    /// Timestep of the clean pass, noise in it (sigma), limit of the latents' drift.
+    let contextTimestep, contextNoise: Float
+    let latentClamp: Double?
     let negativePrompt: String?
     let recipe, memory, positions, tile: String
     let precision: String
@@ -22,13 +28,13 @@ struct RunRecord: Encodable {
     let crf: Double
     let preset: String
   }
-  struct Weights: Encodable {
+  struct Weights: Codable, Equatable {
     let part: String
     let path: String
     /// Of the file's size, header and samples; equal files have equal ones.
     let fingerprint: String
   }
-  struct Machine: Encodable {
+  struct Machine: Codable, Equatable {
     let processor: String
     let backend: String
     let system: String
@@ -46,52 +52,100 @@ struct RunRecord: Encodable {
     let layerDensities: [Double]
   }
 
+  /// One process that worked on the run.
+  struct Part: Codable {
+    let started: String
+    let arguments: [String]
+    /// The chunk that it began with.
+    let firstChunk: Int
+    /// Frames of the video that it was to reach, nil for no end; more than were declared are an extension, for which what
+    /// depends on the length keeps the value that it had at the declared end.
+    let frames: Int?
+    let isExtension: Bool
+  }
+  enum Status: String, Codable {
+    case running, stopped, finished
+  }
+
+  /// Of the record; another one cannot be resumed from.
+  static let format = 1
+
   let engine: String
   let version: String
+  var format = RunRecord.format
+  var status = Status.running
   let created: String
   let arguments: [String]
+  /// The request with absolute paths, from which the run can go on.
+  let request: RunRequest
+  /// In a run directory: the processes that worked on it.
+  var parts: [Part]
   let settings: Settings
   let model: String
   let weights: [Weights]
   let machine: Machine
-  /// Prompt tokens given to the text encoder, and what was cut of the prompt.
-  let promptTokens: Int
-  let promptCut: String?
+  /// Of each prompt: the tokens given to the text encoder, and what was cut from its end.
+  let promptTokens: [Int]
+  let promptCuts: [String?]
   /// What each chunk kept and read.
   private(set) var chunks: [Chunk] = []
   var summary: RunSummary?
 
+  /// - Parameter earlier: What the run directory of a run that goes on says.
   init(
-    _ settings: RunSettings, threads: Int, backend: String, promptTokens: Int, promptCut: String?, geometryTile: String
+    _ settings: RunSettings, threads: Int, backend: String, promptTokens: [Int], promptCuts: [String?],
+    geometryTile: String, earlier: RunManifest? = nil, firstChunk: Int = 0
   ) throws {
     engine = Engine.name
     version = Engine.version
-    created = ISO8601DateFormatter().string(from: Date())
-    arguments = CommandLine.arguments
+    let now = ISO8601DateFormatter().string(from: Date())
+    created = earlier?.created ?? now
+    arguments = earlier?.arguments ?? CommandLine.arguments
+    self.request =
+      earlier?.request
+      ?? settings.request.repeatable(
+        model: settings.model.path, precision: settings.precision)
+    let part = Part(
+      started: now, arguments: CommandLine.arguments, firstChunk: firstChunk, frames: settings.frameLimit,
+      isExtension: settings.rollout.planned != .video)
+    // A run that is stopped and resumed for months keeps the latest.
+    parts = (earlier?.parts ?? []).suffix(999) + [part]
     let (request, rollout) = (settings.request, settings.rollout)
     self.settings = Settings(
-      prompt: request.prompt, seed: request.seed, rng: request.rng.rawValue, height: settings.height,
-      width: settings.width, frames: settings.frames, chunkFrames: settings.chunkFrames, fps: "\(settings.frameRate)",
+      prompt: request.prompt, prompts: settings.promptList, seed: request.seed, rng: request.rng.rawValue,
+      height: settings.height, width: settings.width, chunkFrames: settings.chunkFrames, frames: settings.frameLimit,
+      fps: "\(settings.frameRate)",
       mode: settings.mode.rawValue, timesteps: settings.sampler?.timesteps ?? rollout.schedule.timesteps,
-      sampler: settings.sampler?.kind.rawValue, guidance: rollout.guidance, negativePrompt: settings.negativePrompt,
+      sampler: settings.sampler?.kind.rawValue, guidance: rollout.guidance, contextTimestep: rollout.contextTimestep,
+      contextNoise: rollout.contextNoise, latentClamp: rollout.latentGuard?.limit,
+      negativePrompt: settings.negativePrompt,
       recipe: rollout.recipe.name, memory: rollout.recipe.memory.summary,
       positions: rollout.recipe.positions.rawValue, tile: geometryTile, precision: settings.precision.rawValue,
       threads: threads, crf: request.crf, preset: request.preset)
     model = settings.model.path
-    var parts = [
-      ("transformer", settings.model.transformerPath), ("text_encoder", settings.model.textEncoderPath),
-      (settings.model.settings.autoencoder, settings.model.autoencoderPath),
-    ]
-    if let addition = settings.model.additionPath(recipe: settings.rollout.recipe.name) {
-      parts.append(("lora", addition))
-    }
-    weights = try parts.map { part, path in
-      Weights(part: part, path: path, fingerprint: try TensorArchive(path: path).fingerprint)
-    }
+    weights = try RunRecord.weights(of: settings)
     let os = ProcessInfo.processInfo.operatingSystemVersionString
     machine = Machine(processor: Host.processor, backend: backend, system: os)
     self.promptTokens = promptTokens
-    self.promptCut = promptCut
+    self.promptCuts = promptCuts
+  }
+
+  /// The weights that a run reads.
+  static func weights(of settings: RunSettings) throws -> [Weights] {
+    let model = settings.model
+    var files = [
+      ("transformer", model.transformerPath), ("text_encoder", model.textEncoderPath),
+      (model.settings.autoencoder, model.autoencoderPath),
+    ]
+    if let addition = model.additionPath(recipe: settings.rollout.recipe.name) { files.append(("lora", addition)) }
+    let weights = try files.map { part, path in
+      Weights(part: part, path: path, fingerprint: try TensorArchive(path: path).fingerprint)
+    }
+    // A run must go on from the input that it was begun with, too.
+    return try weights
+      + (settings.input.map {
+        [Weights(part: $0.kind.rawValue, path: $0.path, fingerprint: try $0.fingerprint())]
+      } ?? [])
   }
 
   /// Notes what a finished chunk kept and read.
@@ -118,8 +172,8 @@ struct RunRecord: Encodable {
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    do { try encoder.encode(self).write(to: URL(fileURLWithPath: path), options: .atomic) } catch {
-      throw RunError("\(path): the run's record cannot be written: \(error.localizedDescription)")
+    do { try DurableFile.write(encoder.encode(self), to: path) } catch {
+      throw RunError("the run's record cannot be written: \(error)")
     }
   }
 }

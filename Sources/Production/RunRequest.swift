@@ -1,9 +1,16 @@
 import Compute
+import Rollout
 import VideoIO
 
 /// What a user asks for; everything but the prompt has a default.
-public struct RunRequest: Sendable {
-  public var prompt = ""
+public struct RunRequest: Sendable, Codable {
+  /// What the video shows, and from when on.
+  public var timeline = PromptTimeline()
+  /// A picture that the video begins with, or a video that it goes on from.
+  public var image: String?
+  public var video: String?
+  /// Video to video: how much of the input is made anew, above 0 and at most 1; nil to keep it and go on.
+  public var strength: Double?
   /// A model folder; nil for the shipped one.
   public var model: String?
   /// A safetensors file whose transformer replaces the folder's.
@@ -17,6 +24,8 @@ public struct RunRequest: Sendable {
   public var seconds: Double?
   /// Length in frames, 4n + 1.
   public var frames: Int?
+  /// Until it is stopped.
+  public var isEndless = false
   /// Pixels; multiples of 16.
   public var height: Int?
   public var width: Int?
@@ -35,6 +44,11 @@ public struct RunRequest: Sendable {
   /// What guidance leads away from; nil for the model's.
   public var negativePrompt: String?
   public var chunkFrames: Int?
+  /// Timestep at which a finished chunk is remembered, with noise of that level mixed in; nil for the model's timestep
+  /// and no noise.
+  public var contextNoise: Double?
+  /// Limit of the latents' drift; nil for none.
+  public var latentClamp: Double?
   /// The name of a recipe; nil for the default.
   public var sparsity: String?
   /// Which pages stay: `all`, `window`, `persistent` or `reservoir`; nil for the recipe's.
@@ -65,6 +79,8 @@ public struct RunRequest: Sendable {
   public var positions: String?
   /// `RxC` or `FxRxC`; nil for the standard tile.
   public var tile: String?
+  /// With a run directory: chunks from one checkpoint of the state to the next.
+  public var checkpointEvery = 1
   /// Worker threads; nil for the physical cores.
   public var threads: Int?
   public var rng = RandomSource.counter
@@ -78,20 +94,26 @@ public struct RunRequest: Sendable {
 
   public init() {}
 
+  /// The first prompt; setting it makes it the only one.
+  public var prompt: String {
+    get { timeline.segments.first?.text ?? "" }
+    set { timeline = PromptTimeline(newValue) }
+  }
+
   /// `--mode`.
-  public enum Mode: String, Sendable, CaseIterable {
+  public enum Mode: String, Sendable, Codable, CaseIterable {
     case chunks, clip
   }
 
   /// Chunk-aware growth (`--cag-*`): target and base sparsity; nil for the published ones.
-  public struct Growth: Sendable, Equatable {
+  public struct Growth: Sendable, Equatable, Codable {
     public var target: Double?
     public var base: Double?
     public init() {}
   }
 
   /// Hierarchical selection (`--hsa-*`): candidate past frames, of these sink and near ones; nil for the published ones.
-  public struct Hierarchy: Sendable, Equatable {
+  public struct Hierarchy: Sendable, Equatable, Codable {
     public var keep: Int?
     public var sink: Int?
     public var near: Int?
@@ -99,7 +121,7 @@ public struct RunRequest: Sendable {
   }
 
   /// Rotating anchors (`--lvsa-*`): half window, leading frames, stride, budget and its scale; nil for the published ones.
-  public struct Anchors: Sendable, Equatable {
+  public struct Anchors: Sendable, Equatable, Codable {
     public var window: Int?
     public var first: Int?
     public var stride: Int?
@@ -110,7 +132,7 @@ public struct RunRequest: Sendable {
 
   /// Inspection (`--record-*`): lists of numbers and ranges such as `0,4-6`; nil for all chunks, three layers, all heads,
   /// the last step and the clean pass.
-  public struct Recording: Sendable, Equatable {
+  public struct Recording: Sendable, Equatable, Codable {
     public var chunks: String?
     public var layers: String?
     public var heads: String?
@@ -119,13 +141,13 @@ public struct RunRequest: Sendable {
   }
 
   /// `--window`.
-  public enum Window: Sendable, Equatable {
+  public enum Window: Sendable, Equatable, Codable {
     case all
     case frames(Int)
   }
 
   /// `--rng`.
-  public enum RandomSource: String, Sendable, CaseIterable {
+  public enum RandomSource: String, Sendable, Codable, CaseIterable {
     /// Philox, keyed by seed, chunk and step.
     case counter
     /// `torch.randn` on the CPU, in Self-Forcing's order.

@@ -1,4 +1,5 @@
 import Compute
+import Foundation
 import Rollout
 import SparseAttention
 import VideoIO
@@ -11,14 +12,18 @@ public struct RunSettings: Sendable {
   /// Pixels.
   public let height: Int
   public let width: Int
-  /// Frames of the video, 4 (latent frames - 1) + 1.
-  public let frames: Int
+  /// Frames of the video, 4 (latent frames - 1) + 1; of a run without end those that a plan shows.
+  public private(set) var frames: Int
+  /// Whether the run goes on until it is stopped.
+  public private(set) var isEndless: Bool
+  /// The length that the run was declared with; more frames than that are an extension.
+  public let declaredFrames: Int
   public let frameRate: FrameRate
   public let mode: RunRequest.Mode
   /// How exact matrix products are.
   public let precision: Precision
   /// In clip mode one chunk holds the whole clip.
-  public let rollout: RolloutSettings
+  public private(set) var rollout: RolloutSettings
   /// The recipe as it was chosen, in numbers.
   public let recipe: RecipeChoice
   /// The sampler of clip mode.
@@ -27,13 +32,30 @@ public struct RunSettings: Sendable {
   public let negativePrompt: String?
   /// Latent frames that the decoder is given at a time.
   public let decodedFrames: Int
+  /// What the video begins with.
+  public let input: InputClip?
+  /// Video to video: the noise levels of chunks that are made from the input; nil where it is taken as it is.
+  public let inputSchedule: FlowSchedule?
+  /// Which prompt holds in which chunk.
+  public let prompts: PromptSchedule
   /// Where the recipe's answers to memory and positions come from, for people.
   public let notes: [String]
 
   /// Latent frames of the video; the last chunk may compute more.
   public var latentFrames: Int { (frames - 1) / 4 + 1 }
+  /// The number of frames and of chunks; nil without end.
+  public var frameLimit: Int? { isEndless ? nil : frames }
+  public var chunkLimit: Int? { isEndless ? nil : chunks }
   public var chunkFrames: Int { rollout.chunkFrames }
-  public var chunks: Int { (latentFrames + chunkFrames - 1) / chunkFrames }
+  public var chunks: Int { shownLayout.count ?? 0 }
+  /// How the frames are cut into chunks; without end those that a plan shows.
+  var shownLayout: ChunkLayout {
+    ChunkLayout(frames: chunkFrames, first: rollout.firstChunkFrames, latentFrames: latentFrames)
+  }
+  /// The prompts with their chunks.
+  var promptList: [RunPlan.Prompt] {
+    prompts.switches.map { RunPlan.Prompt($0, text: request.timeline.segments[$0.prompt].text) }
+  }
   /// Seconds of video.
   public var seconds: Double { Double(frames) / frameRate.framesPerSecond }
   /// Pixels per latent position; the same for both autoencoders of Wan 2.1.
@@ -56,7 +78,24 @@ public struct RunSettings: Sendable {
     height = try RunSettings.grid(request.height ?? defaults.height, "height")
     width = try RunSettings.grid(request.width ?? defaults.width, "width")
     frameRate = try request.frameRate ?? FrameRate(defaults.framesPerSecond)
-    frames = try RunSettings.length(request, frameRate: frameRate)
+    input = try RunSettings.input(request, frameRate: frameRate)
+    let inputFrames = input.map { model.latentFrames(ofVideoFrames: $0.frames) } ?? 0
+    isEndless = request.isEndless
+    if isEndless {
+      guard request.seconds == nil, request.frames == nil else {
+        throw UsageError("--forever has no length; leave out --seconds and --num-frames")
+      }
+      guard request.rng != .torch else {
+        throw UsageError("--rng torch draws the noise of the whole length at once; --forever needs --rng counter")
+      }
+      frames = RunSettings.shownFrames + 4 * inputFrames
+    } else {
+      frames = try RunSettings.length(request, frameRate: frameRate, inputFrames: inputFrames)
+    }
+    declaredFrames = frames
+    guard request.checkpointEvery >= 1 else {
+      throw UsageError("--checkpoint-every \(request.checkpointEvery); the least is 1, every chunk")
+    }
     precision = request.precision ?? .standard
     guard precision.isSupported else {
       let reason =
@@ -74,6 +113,10 @@ public struct RunSettings: Sendable {
       throw UsageError("--mode \(defaults.mode) is not known; there are chunks, clip")
     }
     self.mode = mode
+    guard mode == .chunks || !isEndless else {
+      throw UsageError("--forever needs --mode chunks; a whole clip has an end")
+    }
+    try RunSettings.checkGuards(request, mode: mode)
     let chunkFrames = mode == .clip ? latentFrames : decodedFrames
     let guidance = request.guidance ?? defaults.guidance ?? (mode == .clip ? 5 : 1)
     guard (0...100).contains(guidance) else {
@@ -86,7 +129,7 @@ public struct RunSettings: Sendable {
       notes.append("a negative prompt has no effect without guidance; give --guidance above 1")
     }
     let choice = try RecipeChoice(
-      request, defaults, mode: mode, frames: latentFrames, chunkFrames: chunkFrames, notes: &notes)
+      request, defaults, mode: mode, frames: isEndless ? .max : latentFrames, chunkFrames: chunkFrames, notes: &notes)
     recipe = choice
     do {
       sampler = try RunSettings.sampler(request, defaults, mode: mode)
@@ -97,9 +140,21 @@ public struct RunSettings: Sendable {
         frames: latentFrames, chunkFrames: chunkFrames, steps: levels.timesteps.count, mode: mode)
       var rollout = RolloutSettings(
         latentHeight: height / RunSettings.pixelsPerLatent, latentWidth: width / RunSettings.pixelsPerLatent,
-        latentFrames: latentFrames, schedule: levels, recipe: recipe)
+        latentFrames: isEndless ? nil : latentFrames, schedule: levels, recipe: recipe)
       rollout.chunkFrames = chunkFrames
+      inputSchedule = try request.strength.map {
+        try levels.entered(at: $0, shift: request.flowShift ?? defaults.shift)
+      }
+      if inputFrames > 0 {
+        guard mode == .chunks else { throw UsageError("--image and --video need --mode chunks") }
+        if inputFrames % chunkFrames > 0 { rollout.firstChunkFrames = inputFrames % chunkFrames }
+        if request.strength == nil { rollout.givenFrames = inputFrames }
+      }
       rollout.contextTimestep = Float(defaults.contextNoise)
+      if let noise = request.contextNoise {
+        (rollout.contextTimestep, rollout.contextNoise) = (Float(noise), Float(noise / 1000))
+      }
+      rollout.latentGuard = request.latentClamp.map { LatentGuard(limit: $0) }
       rollout.guidance = guidance
       rollout.tile = try request.tile.map(RunSettings.tile)
       rollout.recording = try request.recording.map { recording in
@@ -112,12 +167,30 @@ public struct RunSettings: Sendable {
           hasCleanPass: mode == .chunks)
       }
       let geometry = try rollout.geometry()
-      try recipe.check(geometry: geometry, chunkFrames: chunkFrames, total: latentFrames)
+      try recipe.check(geometry: geometry, chunkFrames: chunkFrames, total: rollout.latentFrames)
       self.rollout = rollout
-    } catch let error as SparsityError { throw UsageError("\(error)") } catch let error as RolloutError {
+      prompts = try RunSettings.prompts(request, mode: mode, layout: rollout.layout, frameRate: frameRate)
+    } catch let error as TimelineError { throw UsageError("\(error)") } catch let error as SparsityError {
+      throw UsageError("\(error)")
+    } catch let error as RolloutError {
       throw UsageError("\(error)")
     }
-    self.notes = notes
+    if let input {
+      notes.append(RunSettings.note(on: input, latentFrames: inputFrames, of: self.frames, request, frameRate))
+    }
+    self.notes = notes + prompts.switches.dropFirst().map(\.summary)
+  }
+
+  /// Which chunk each prompt takes effect with. A plan may go without a prompt.
+  private static func prompts(
+    _ request: RunRequest, mode: RunRequest.Mode, layout: ChunkLayout, frameRate: FrameRate
+  ) throws -> PromptSchedule {
+    let timeline = request.timeline
+    if timeline.segments.count == 1, timeline.segments[0].seconds == 0 { return .single }
+    guard mode == .chunks else {
+      throw UsageError("\(timeline.segments.count) prompts need --mode chunks; a whole clip has one prompt")
+    }
+    return try timeline.schedule(layout, framesPerSecond: frameRate.framesPerSecond)
   }
 
   /// The sampler of clip mode; nil chunk by chunk.
@@ -152,6 +225,78 @@ public struct RunSettings: Sendable {
     return size
   }
 
+  /// Refuses impossible guards against drift.
+  private static func checkGuards(_ request: RunRequest, mode: RunRequest.Mode) throws {
+    if let noise = request.contextNoise {
+      guard noise >= 0, noise < 1000 else {
+        throw UsageError("--context-noise \(noise) is no timestep in [0, 1000); 0 is none, 20 to 100 are usual")
+      }
+      guard request.rng == .counter || noise == 0 else {
+        throw UsageError("--context-noise needs --rng counter; torch's order of numbers has none for it")
+      }
+    }
+    if let limit = request.latentClamp, !(limit >= 0 && limit.isFinite) {
+      throw UsageError("--latent-clamp \(limit) must be 0 or more; it is in standard deviations")
+    }
+    guard mode == .chunks || (request.contextNoise == nil && request.latentClamp == nil) else {
+      throw UsageError("--context-noise and --latent-clamp need --mode chunks; a whole clip does not drift")
+    }
+  }
+
+  /// Chunks that a plan shows of a run without end: 21, as long as growing sparsity grows.
+  private static let shownFrames = 249
+
+  /// The same run with more frames. What depends on the length, such as growing sparsity or where positions are counted
+  /// from, stays as it was planned.
+  /// - Throws: ``UsageError`` for what cannot be extended.
+  func extended(to seconds: Double) throws -> RunSettings {
+    var request = RunRequest()
+    request.seconds = seconds
+    let frames: Int
+    do { frames = try RunSettings.length(request, frameRate: frameRate) } catch let error as UsageError {
+      throw UsageError(error.description.replacingOccurrences(of: "--seconds", with: "--until"))
+    }
+    return try extended(toFrames: frames)
+  }
+
+  /// - Parameter frames: nil for no end.
+  func extended(toFrames frames: Int?) throws -> RunSettings {
+    if frames == frameLimit { return self }
+    guard mode == .chunks else { throw UsageError("a whole clip cannot be extended; it has no next chunk") }
+    guard self.request.rng != .torch else {
+      throw UsageError("--rng torch draws the noise of the whole length at once; such a run cannot be extended")
+    }
+    var longer = self
+    longer.isEndless = frames == nil
+    longer.frames = frames ?? RunSettings.shownFrames
+    // The first extension says what was planned.
+    if rollout.planned == .video { longer.rollout.planned = rollout.latentFrames.map { .frames($0) } ?? .endless }
+    longer.rollout.latentFrames = frames.map { ($0 - 1) / 4 + 1 }
+    do {
+      try rollout.recipe.check(
+        geometry: rollout.geometry(), chunkFrames: chunkFrames, total: longer.rollout.latentFrames)
+    } catch { throw UsageError("\(error)") }
+    return longer
+  }
+
+  /// - Parameter inputFrames: Latent frames of the input, 0 without.
+  private static func length(_ request: RunRequest, frameRate: FrameRate, inputFrames: Int) throws -> Int {
+    let shown = inputFrames == 0 ? 0 : 4 * (inputFrames - 1) + 1
+    if request.frames == nil, request.seconds == nil, request.timeline.end == nil, shown > 1 {
+      // A clip and five seconds more; video to video is as long as its clip.
+      let more = request.strength == nil ? Int((5 * frameRate.framesPerSecond).rounded(.up)) : 0
+      return shown + (more + 3) / 4 * 4
+    }
+    let frames = try length(request, frameRate: frameRate)
+    guard request.strength != nil || frames > shown else {
+      let seconds = Double(shown) / frameRate.framesPerSecond
+      throw UsageError(
+        "\(frames) frames are not more than the \(shown) (\(Format.time(seconds))) of the input; give a greater --seconds, "
+          + "which counts the input too")
+    }
+    return frames
+  }
+
   private static func length(_ request: RunRequest, frameRate: FrameRate) throws -> Int {
     let most = 1 << 24
     if let frames = request.frames {
@@ -163,7 +308,7 @@ public struct RunSettings: Sendable {
       }
       return frames
     }
-    let seconds = request.seconds ?? 5
+    let seconds = request.seconds ?? request.timeline.end ?? 5
     let frames = (seconds * frameRate.framesPerSecond).rounded(.up)
     guard seconds.isFinite, seconds > 0 else { throw UsageError("--seconds \(seconds) must be above 0") }
     guard frames <= Double(most) else { throw UsageError("--seconds \(seconds) is more than \(most) frames") }

@@ -14,13 +14,20 @@ public struct VideoRun: Sendable {
   /// Worker threads.
   public let threads: Int
 
-  public init(_ settings: RunSettings) throws {
+  /// What it goes on from.
+  private let earlier: ContinuedRun?
+
+  public init(_ settings: RunSettings) throws { try self.init(settings, earlier: nil) }
+
+  /// Goes on with a run.
+  public init(_ earlier: ContinuedRun) throws { try self.init(earlier.settings, earlier: earlier) }
+
+  private init(_ settings: RunSettings, earlier: ContinuedRun?) throws {
     self.settings = settings
+    self.earlier = earlier
     threads = settings.request.threads ?? Host.physicalCores
     guard (1...512).contains(threads) else { throw UsageError("--threads \(threads); 1 to 512 are possible") }
-    if settings.request.prompt.allSatisfy(\.isWhitespace) {
-      throw UsageError("the prompt is empty; say what the video should show, as in --prompt \"a red ball\"")
-    }
+    do { try settings.request.timeline.check() } catch { throw UsageError("\(error)") }
     if settings.request.runDirectory?.isEmpty == true { throw UsageError("--run-dir '' names no folder") }
   }
 
@@ -31,35 +38,49 @@ public struct VideoRun: Sendable {
 
   /// Does it all.
   ///
-  /// - Parameter report: Called with each event, in order, between chunks.
-  /// - Throws: ``UsageError``, ``RunError``, or the typed errors of the parts. Under the final name there is nothing, or
-  ///   what was there before; the finished chunks stay playable under the temporary name.
-  public func run(report: (RunEvent) -> Void) async throws {
+  /// - Parameters:
+  ///   - stop: With a run directory: ends the run after the chunk that is being made.
+  ///   - report: Called with each event, in order, between chunks.
+  /// - Throws: ``UsageError``, ``RunError``, ``RunStopped``, or the typed errors of the parts. Under the final name there is
+  ///   nothing, or what was there before; the finished chunks stay playable under the temporary name.
+  public func run(stop: StopRequest = StopRequest(), report: (RunEvent) -> Void) async throws {
     let request = settings.request
     let model = settings.model
     try model.requireComplete()
     // Whole clips are what models without settings are for.
     if settings.mode == .chunks { for warning in model.warnings { report(.warning(warning)) } }
+    for warning in earlier?.warnings ?? [] { report(.warning(warning)) }
     for note in settings.notes { report(.note(note)) }
     // Opened first: a place that cannot be written is known before any work.
     if let sidecar = sidecarPath { try RunRecord.checkReplaceable(sidecar) }
-    let directory = try request.runDirectory.map { try RunDirectory(creating: $0) }
-    let sink = try openSink()
+    let directory = try earlier?.directory ?? request.runDirectory.map { try RunDirectory(creating: $0) }
+    let start = earlier?.checkpoint
+    let sink = try openSink(continuing: start?.video)
     defer { sink.abandon() }
     try requireMemory()
     // Only now: until the sink is open, another run may be writing here.
-    try directory?.removeEarlierRun()
+    if let directory {
+      if earlier?.checkpoint == nil { try directory.removeEarlierRun() }
+      directory.removeLeftovers()
+    }
 
     let backend = CPUBackend(threads: threads, precision: settings.precision)
     let tokenizer = try model.loadTokenizer()
     let limit = model.transformer.textLength
-    let encoding = tokenizer.encode(PromptCleaner.clean(request.prompt), maximum: limit)
-    let cut = encoding.cutCount > 0 ? encoding.cutText : nil
-    if let cut {
-      report(.warning("the prompt has more than \(limit) tokens; this was cut from its end: \"\(cut)\""))
+    let encodings = request.timeline.segments.map { tokenizer.encode(PromptCleaner.clean($0.text), maximum: limit) }
+    let cuts = encodings.map { $0.cutCount > 0 ? $0.cutText : nil }
+    for (i, cut) in cuts.enumerated() {
+      guard let cut else { continue }
+      let which = cuts.count == 1 ? "the prompt" : "prompt \(i + 1)"
+      report(.warning("\(which) has more than \(limit) tokens; this was cut from its end: \"\(cut)\""))
     }
+    var record = try RunRecord(
+      settings, threads: threads, backend: backend.name, promptTokens: encodings.map(\.ids.count), promptCuts: cuts,
+      geometryTile: "\(settings.rollout.geometry().tile)", earlier: earlier?.manifest,
+      firstChunk: start?.nextChunk ?? 0)
+    try directory.map { try record.write(to: $0.manifestFile) }
     let encoder = try model.loadTextEncoder(on: backend)
-    let rows = try encoder.encode(ids: encoding.ids)
+    let rows = try encodings.map { try encoder.encode(ids: $0.ids) }
     let negativeRows = try settings.negativePrompt.map {
       try encoder.encode(ids: tokenizer.encode(PromptCleaner.clean($0), maximum: limit).ids)
     }
@@ -68,21 +89,24 @@ public struct VideoRun: Sendable {
     let recipe = settings.rollout.recipe.name
     if let file = model.additionPath(recipe: recipe) { report(.note("weights of the recipe merged: \(file)")) }
     let transformer = try model.loadTransformer(recipe: recipe, on: backend)
-    let text = transformer.context(text: rows)
     let negative = negativeRows.map { transformer.context(text: $0) }
-    var record = try RunRecord(
-      settings, threads: threads, backend: backend.name, promptTokens: encoding.ids.count, promptCut: cut,
-      geometryTile: "\(settings.rollout.geometry().tile)")
+    var keeper = try directory.map {
+      try StateKeeper(
+        $0, every: request.checkpointEvery, prompts: request.timeline.segments.map(\.text), decoder: decoder,
+        from: earlier, on: backend)
+    }
     let loadSeconds = Host.processSeconds
     report(.ready(seconds: loadSeconds))
 
     var clock = PhaseClock()
     var firstFrameSeconds = 0.0
-    var written = 0
+    let before = start?.video.frames ?? 0
+    var written = before
     var kvBytes = 0
-    func deliver(_ chunk: FinishedChunk) throws {
+    func deliver(_ chunk: FinishedChunk) throws -> ChunkReport {
       clock.add(chunk)
       record.add(chunk)
+      if let receipt = settings.receipt(of: chunk) { report(.prompt(receipt)) }
       if let directory {
         try clock.measure(\.write) {
           try directory.write(latents: backend.download(chunk.latents), chunk: chunk.index)
@@ -94,48 +118,117 @@ public struct VideoRun: Sendable {
       for first in stride(from: 0, to: count, by: settings.decodedFrames) {
         let portion = backend.slice(chunk.latents, first..<min(count, first + settings.decodedFrames))
         let frames = try clock.measure(\.decode) {
-          try VideoRun.frames(decoder.decode(portion), on: backend).prefix(settings.frames - written)
+          try VideoRun.frames(decoder.decode(portion), on: backend).prefix(
+            settings.frameLimit.map { $0 - written } ?? .max)
         }
         try clock.measure(\.write) { try sink.write(Array(frames), endsChunk: true) }
-        if written == 0 { firstFrameSeconds = Host.processSeconds }
+        if written == before { firstFrameSeconds = Host.processSeconds }
+        if first == 0, let picture = frames.first {
+          try keeper?.show(picture, frame: written, chunk: chunk.index)
+        }
         written += frames.count
       }
-      report(.chunk(clock.report(chunk, of: settings, written: written, kvBytes: kvBytes)))
+      return clock.report(chunk, of: settings, written: written, from: before, kvBytes: kvBytes)
     }
+    /// Leaves everything so that the run can go on, and says how.
+    func stopped(after chunks: Int) throws -> RunStopped {
+      record.status = .stopped
+      try directory.map { try record.write(to: $0.manifestFile) }
+      return RunStopped(chunks: chunks, resume: resumeCommand)
+    }
+    if directory != nil, stop.isMade { throw try stopped(after: start?.nextChunk ?? 0) }
     if let sampler = settings.sampler {
       var denoiser = try ClipDenoiser(
-        transformer: transformer, text: text, negative: negative, noise: noise(), sampler: sampler,
-        settings: settings.rollout, on: backend)
+        transformer: transformer, text: transformer.context(text: rows[0]), negative: negative, noise: noise(),
+        sampler: sampler, settings: settings.rollout, on: backend)
       kvBytes = denoiser.memoryBytes
       while !denoiser.isFinished {
+        if directory != nil, stop.isMade { throw try stopped(after: 0) }
         try denoiser.advance()
         let (step, steps) = (denoiser.step, denoiser.steps)
         let remaining = denoiser.seconds / Double(step) * Double(steps - step)
         report(
           .step(StepReport(step: step, steps: steps, seconds: denoiser.seconds, remainingSeconds: remaining)))
       }
-      if let clip = denoiser.finished { try deliver(clip) }
+      if let clip = denoiser.finished {
+        let chunk = try deliver(clip)
+        try keeper?.log(chunk, firstFrame: 0, frames: settings.latentFrames)
+        report(.chunk(chunk))
+      }
     } else {
       let rollout = try Rollout(
-        transformer: transformer, text: text, negative: negative, noise: noise(), settings: settings.rollout,
-        on: backend)
+        transformer: transformer,
+        prompts: PromptScript(rows: rows.map { backend.download($0) }, schedule: settings.prompts), negative: negative,
+        noise: noise(), settings: settings.rollout, from: earlier?.rolloutState, on: backend)
       kvBytes = rollout.memoryBytes
-      for try await chunk in rollout { try deliver(chunk) }
+      let first = start?.nextChunk ?? 0
+      var input = try settings.input.flatMap { clip in
+        try first < settings.inputChunks
+          ? ClipEncoder(
+            clip, encoder: model.loadEncoder(on: backend), width: settings.width, height: settings.height,
+            from: earlier?.decoderState, firstLatent: settings.rollout.layout.start(of: first), on: backend) : nil
+      }
+      var index = first
+      /// The next chunk, from the input as long as it lasts.
+      func advance() async throws -> FinishedChunk? {
+        defer { index += 1 }
+        guard let encoder = input, index < settings.inputChunks else {
+          input = nil
+          return try await rollout.next()
+        }
+        let latents = try encoder.next(settings.rollout.layout.range(of: index).count)
+        guard let schedule = settings.inputSchedule else { return try await rollout.take(latents) }
+        return try await rollout.next(from: latents, schedule: schedule)
+      }
+      do {
+        while let chunk = try await advance() {
+          let made = try deliver(chunk)
+          let isLast = settings.chunkLimit == chunk.index + 1
+          let stops = stop.isMade && directory != nil && !isLast
+          // Without a directory to go on from, a run without end is finished by being stopped.
+          let ends = stop.isMade && directory == nil && settings.isEndless
+          if !isLast, keeper?.isDue(after: chunk.index) == true || stops {
+            // The memory is copied before the next chunk may change it.
+            try await keeper?.saveRollout(rollout, nextChunk: chunk.index + 1)
+            try sink.synchronize()
+            try keeper?.log(
+              made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0], change: settings.receipt(of: chunk))
+            try keeper?.commit(
+              decoder, nextChunk: chunk.index + 1, video: sink.position,
+              input: chunk.index + 1 < settings.inputChunks ? input : nil)
+          } else {
+            try keeper?.log(
+              made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0], change: settings.receipt(of: chunk))
+          }
+          report(.chunk(made))
+          if stops { throw try stopped(after: chunk.index + 1) }
+          if ends { break }
+        }
+      } catch let error where !(error is RunStopped) {
+        guard directory?.checkpoints.isEmpty == false else { throw error }
+        throw RunError("\(error); what was made before is kept, and can be gone on with: \(resumeCommand)")
+      }
     }
     let count = try clock.measure(\.write) { try sink.finish() }
-    guard count == settings.frames else {
-      throw RunError("\(output): \(count) frames were written, \(settings.frames) were asked for")
+    if let wanted = settings.frameLimit, count != wanted {
+      throw RunError("\(output): \(count) frames were written, \(wanted) were asked for")
     }
     let total = Host.processSeconds
     let summary = RunSummary(
-      output: output, frames: count, videoSeconds: settings.seconds, totalSeconds: total,
+      output: output, frames: count, videoSeconds: Double(count) / settings.frameRate.framesPerSecond,
+      totalSeconds: total,
       firstFrameSeconds: firstFrameSeconds, loadSeconds: loadSeconds, denoiseSeconds: clock.denoise,
-      decodeSeconds: clock.decode, writeSeconds: clock.write, endToEndFPS: Double(count) / total,
-      denoiseFPS: Double(count) / max(clock.denoise, 1e-9), kvBytes: kvBytes, peakBytes: Host.memory.peak)
+      decodeSeconds: clock.decode, writeSeconds: clock.write, endToEndFPS: Double(count - before) / total,
+      denoiseFPS: Double(count - before) / max(clock.denoise, 1e-9), kvBytes: kvBytes, peakBytes: Host.memory.peak)
     record.summary = summary
-    if let directory { try record.write(to: directory.path + "/manifest.json") }
+    record.status = .finished
+    if let directory { try record.write(to: directory.manifestFile) }
     if let sidecar = sidecarPath { try record.write(to: sidecar) }
     report(.finished(summary))
+  }
+
+  private var resumeCommand: String {
+    "generate-video resume " + (settings.request.runDirectory ?? "").quotedForShell
   }
 
   /// `out.json` for `out.mp4`; nil for standard output, or where the run directory's manifest says the same.
@@ -155,15 +248,18 @@ public struct VideoRun: Sendable {
       == URL(fileURLWithPath: folder).standardizedFileURL.path
   }
 
-  private func openSink() throws -> any FrameSink {
+  private func openSink(continuing position: SinkPosition?) throws -> any FrameSink {
     let request = settings.request
     let description = "\(Engine.name) \(Engine.version), seed \(request.seed), model \(settings.model.settings.name)"
     do {
-      return try FrameSinks.open(
-        path: output,
-        settings: OutputSettings(
-          width: settings.width, height: settings.height, frameRate: settings.frameRate, crf: request.crf,
-          preset: request.preset, metadata: ["description": request.prompt, "comment": description]))
+      var format = OutputSettings(
+        width: settings.width, height: settings.height, frameRate: settings.frameRate, crf: request.crf,
+        preset: request.preset,
+        metadata: [
+          "description": request.timeline.segments.map(\.text).joined(separator: " | "), "comment": description,
+        ])
+      format.longestChunk = Double(4 * settings.decodedFrames) / settings.frameRate.framesPerSecond
+      return try FrameSinks.open(path: output, settings: format, continuing: position)
     } catch let error as VideoIOError where error.isUsage { throw UsageError("\(error)") }
   }
 
@@ -171,7 +267,7 @@ public struct VideoRun: Sendable {
   private func requireMemory() throws {
     let (rollout, c) = (settings.rollout, settings.model.transformer)
     let frames = try rollout.recipe.memory.capacity(
-      chunkFrames: rollout.chunkFrames, total: settings.chunks * rollout.chunkFrames)
+      chunkFrames: rollout.chunkFrames, total: rollout.layout.computedFrames)
     let tokens = Double(frames) * Double(rollout.latentHeight / 2) * Double(rollout.latentWidth / 2)
     let needed = 4 * (Double(c.parameters) + 2 * Double(c.layers) * Double(c.width) * tokens)
     let available = Double(ProcessInfo.processInfo.physicalMemory)
@@ -188,7 +284,7 @@ public struct VideoRun: Sendable {
     case .counter: return CounterNoise(seed: settings.request.seed)
     case .torch:
       return TorchNoise(
-        seed: settings.request.seed, totalFrames: settings.chunks * settings.chunkFrames,
+        seed: settings.request.seed, totalFrames: (rollout.layout.computedFrames ?? 0) - rollout.givenFrames,
         channels: settings.model.transformer.inputChannels, height: rollout.latentHeight, width: rollout.latentWidth)
     }
   }
@@ -233,22 +329,25 @@ private struct PhaseClock {
     return try body()
   }
 
-  mutating func add(_ chunk: FinishedChunk) { denoise += chunk.denoiseSeconds + chunk.sealSeconds }
+  mutating func add(_ chunk: FinishedChunk) {
+    denoise += chunk.denoiseSeconds + chunk.sealSeconds + chunk.recacheSeconds
+  }
 
-  mutating func report(_ chunk: FinishedChunk, of settings: RunSettings, written: Int, kvBytes: Int)
+  mutating func report(_ chunk: FinishedChunk, of settings: RunSettings, written: Int, from before: Int, kvBytes: Int)
     -> ChunkReport
   {
     let elapsed = Host.processSeconds
-    let rate = Double(written) / max(elapsed, 1e-9)
+    let rate = Double(written - before) / max(elapsed, 1e-9)
     defer { last = (decode, write) }
     return ChunkReport(
-      index: chunk.index, chunks: settings.chunks, frames: written, totalFrames: settings.frames,
+      index: chunk.index, chunks: settings.chunkLimit, frames: written, totalFrames: settings.frameLimit,
       videoSeconds: Double(written) / settings.frameRate.framesPerSecond, visibleFrames: chunk.visibleFrames,
+      prompt: chunk.mix.prompt, promptShare: chunk.mix.weight,
       density: chunk.density, layerDensities: chunk.layerDensities, denoiseSeconds: chunk.denoiseSeconds,
       sealSeconds: chunk.sealSeconds,
       decodeSeconds: decode - last.decode,
       writeSeconds: write - last.write, framesPerSecond: rate,
-      remainingSeconds: Double(settings.frames - written) / max(rate, 1e-9), kvBytes: kvBytes,
+      remainingSeconds: settings.frameLimit.map { Double($0 - written) / max(rate, 1e-9) }, kvBytes: kvBytes,
       residentBytes: Host.memory.resident)
   }
 }

@@ -49,7 +49,7 @@ public struct ClipDenoiser {
     memoryBytes = memory.bytes
     branches = try GuidedFlow(
       transformer: transformer, text: text, negative: negative, guidance: settings.guidance,
-      layout: transformer.layout(geometry: geometry, frames: frames), on: backend)
+      layouts: [transformer.layout(geometry: geometry, frames: frames)], on: backend)
     self.sampler = sampler
     self.backend = backend
     var noise = noise

@@ -33,6 +33,20 @@ public struct FlowSchedule: Sendable, Equatable, Codable {
     try self.init(nominal: (0..<steps).map { 1000 * (1 - Double($0) / Double(steps)) }, shift: shift)
   }
 
+  /// The end of this schedule from a noise level on: `sigma`, unless it is one of the levels, then the levels below it.
+  /// - Parameter strength: Nominal, in (0, 1], warped by the flow shift S as in ``init(nominal:shift:)``; 1 is the whole
+  ///   schedule. With n levels evenly spaced before the warp, `k / n` is its last k.
+  /// - Throws: ``RolloutError/settings(_:)``.
+  public func entered(at strength: Double, shift: Double) throws(RolloutError) -> FlowSchedule {
+    guard strength > 0, strength <= 1 else {
+      throw .settings("a strength of \(strength); above 0 and at most 1 is possible")
+    }
+    let level = try FlowSchedule(nominal: [1000 * strength], shift: shift).timesteps[0]
+    let below = timesteps.filter { $0 < level * (1 + 1e-6) }
+    if let first = below.first, first > level * (1 - 1e-6) { return try FlowSchedule(timesteps: below) }
+    return try FlowSchedule(timesteps: [level] + below)
+  }
+
   /// The noise level of each step.
   public var sigmas: [Double] { timesteps.map { $0 / 1000 } }
 

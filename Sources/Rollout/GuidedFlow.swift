@@ -1,5 +1,6 @@
 import Compute
 import SparseAttention
+import Tensors
 import WanModel
 
 /// The flow that a transformer predicts, with or without classifier-free guidance: `v = v_u + g (v_c - v_u)`, v_c under
@@ -7,20 +8,21 @@ import WanModel
 struct GuidedFlow: Sendable {
   private let transformer: WanTransformer
   /// The prompt, and with guidance the negative prompt.
-  private let contexts: [TextContext]
+  private var contexts: [TextContext]
   private let guidance: Float
-  private let layout: TokenLayout
+  /// One for each number of frames that a chunk may have.
+  private let layouts: [TokenLayout]
   private let backend: any Backend
 
   /// - Throws: ``RolloutError/settings(_:)`` for guidance without a negative prompt.
   init(
-    transformer: WanTransformer, text: TextContext, negative: TextContext?, guidance: Double, layout: TokenLayout,
-    on backend: any Backend
+    transformer: WanTransformer, text: TextContext, negative: TextContext?, guidance: Double,
+    layouts: [TokenLayout], on backend: any Backend
   ) throws(RolloutError) {
     guard guidance.isFinite else { throw .settings("a guidance scale of \(guidance)") }
     self.transformer = transformer
     self.guidance = Float(guidance)
-    self.layout = layout
+    self.layouts = layouts
     self.backend = backend
     if guidance == 1 {
       contexts = [text]
@@ -34,11 +36,30 @@ struct GuidedFlow: Sendable {
 
   var isGuided: Bool { contexts.count == 2 }
 
+  /// Replaces the prompt by one of the text encoder's rows `[length, textWidth]`.
+  mutating func setPrompt(_ rows: Tensor) { contexts[0] = transformer.context(text: backend.upload(rows)) }
+
+  /// A clean pass of the prompt's branch alone, for what it writes into `memory`.
+  func remember(_ x: DeviceTensor, timestep: Float, in memory: KVMemory) {
+    let layout = layout(of: x)
+    _ = transformer.forward(
+      x, timesteps: Array(repeating: timestep, count: layout.frames), text: contexts[0], layout: layout, memory: memory,
+      onlyMemory: true)
+  }
+
+  private func layout(of x: DeviceTensor) -> TokenLayout {
+    guard let layout = layouts.first(where: { $0.frames == x.shape[0] }) else {
+      preconditionFailure("a chunk of \(x.shape[0]) frames, which no layout was made for")
+    }
+    return layout
+  }
+
   /// The flow at latents `[frames, channels, height, width]`; nil with `onlyMemory`.
   /// - Parameter memories: One per branch, the prompt's first; both may be the same if nothing is kept between passes.
   /// - Throws: `CancellationError` between passes.
   func flow(_ x: DeviceTensor, timestep: Float, memories: [KVMemory], onlyMemory: Bool = false) throws -> DeviceTensor?
   {
+    let layout = layout(of: x)
     let timesteps = Array(repeating: timestep, count: layout.frames)
     var flows: [DeviceTensor] = []
     for (context, memory) in zip(contexts, memories) {

@@ -18,6 +18,8 @@ public struct AnchorReservoir: MemoryPolicy {
     self.recent = recent
   }
 
+  public var sinkFrames: Int { sink }
+  public func recentFrames(next: Int) -> Int { recent }
   public var summary: String { "reservoir of \(capacity) frames, sink \(sink), recent \(recent)" }
 
   public func capacity(chunkFrames: Int, total: Int?) throws(SparsityError) -> Int {

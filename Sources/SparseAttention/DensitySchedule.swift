@@ -36,6 +36,17 @@ public enum CountedPages: Sendable, Equatable {
   case all
 }
 
+/// The length that densities are planned for.
+public enum PlannedLength: Sendable, Equatable {
+  /// That of the video.
+  case video
+  /// Another number of latent frames: a rollout that is extended keeps its plan, and the density of the plan's last chunk
+  /// from there on.
+  case frames(Int)
+  /// No end, whatever end the video gets.
+  case endless
+}
+
 /// A density, ready to be applied to a number of pages.
 public struct PageBudget: Sendable, Equatable {
   /// In (0, 1].

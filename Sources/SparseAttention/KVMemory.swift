@@ -12,13 +12,13 @@ public final class KVMemory {
   public let geometry: PageGeometry
   public let recipe: SparsityRecipe
   public let rotation: RotaryEmbedding
-  public private(set) var table: PageTable
+  public internal(set) var table: PageTable
   /// Temporal positions of the current chunk's frames.
   public private(set) var positions: [Int] = []
   /// Latent frames sealed so far.
-  public private(set) var sealedFrames = 0
+  public internal(set) var sealedFrames = 0
   /// Number of the current chunk, and the denoising step that its next pass belongs to.
-  public private(set) var chunk = -1
+  public internal(set) var chunk = -1
   public var step = 0 {
     didSet {
       guard step != oldValue, recipe.select.renewal == .perStep, !chunkPages.isEmpty else { return }
@@ -29,10 +29,12 @@ public final class KVMemory {
   /// Whether the next pass is the chunk's clean one.
   public private(set) var isCleanPass = false
 
-  private let backend: any Backend
-  private let pool: any PagePool
-  private let chunkCount: Int?
-  private var chunkPages: [PageID] = []
+  let backend: any Backend
+  let pool: any PagePool
+  var chunkCount: Int?
+  /// What chunk 0 is called in records: not 0 once the memory was restarted.
+  var sceneStart = 0
+  private(set) var chunkPages: [PageID] = []
   private var chunkFrames = 0
   private var chunkTiles = RowTiles(rows: 1, tokens: 1)
   private let nextFrames: Int
@@ -54,11 +56,12 @@ public final class KVMemory {
   /// - Parameters:
   ///   - chunkFrames: The most latent frames of a chunk.
   ///   - totalFrames: The video's length in latent frames; nil for one without end.
+  ///   - planned: The length that densities are planned for.
   ///   - layers: Layers whose keys must be kept. 1 serves any depth when nothing is read across chunks.
   /// - Throws: ``SparsityError`` when the recipe's memory cannot hold a chunk.
   public init(
     recipe: SparsityRecipe, geometry: PageGeometry, layers: Int, heads: Int, headDim: Int, chunkFrames: Int,
-    totalFrames: Int?, on backend: any Backend
+    totalFrames: Int?, planned: PlannedLength = .video, on backend: any Backend
   ) throws(SparsityError) {
     // The last chunk is computed whole.
     let total = totalFrames.map { ($0 + chunkFrames - 1) / chunkFrames * chunkFrames }
@@ -78,7 +81,13 @@ public final class KVMemory {
         layers: layers, heads: heads, headDim: headDim, slots: slots, tokensPerPage: geometry.tile.tokens,
         tokensPerFrame: geometry.tile.rows * geometry.tile.columns,
         temporalChannels: recipe.positions == .window ? rotation.temporalChannels : 0))
-    chunkCount = totalFrames.map { ($0 + chunkFrames - 1) / chunkFrames }
+    let plannedFrames: Int? =
+      switch planned {
+      case .video: totalFrames
+      case .frames(let frames): frames
+      case .endless: nil
+      }
+    chunkCount = plannedFrames.map { ($0 + chunkFrames - 1) / chunkFrames }
     nextFrames = chunkFrames
   }
 
@@ -102,7 +111,7 @@ public final class KVMemory {
     precondition(chunkPages.isEmpty, "a chunk was begun before the last one was sealed")
     precondition(frames <= nextFrames, "a chunk of \(frames) frames in a memory made for \(nextFrames)")
     chunk += 1
-    budget = recipe.density.budget(chunk: chunk, of: chunkCount)
+    budget = recipe.density.budget(chunk: chunkCount.map { min(chunk, max(0, $0 - 1)) } ?? chunk, of: chunkCount)
     step = 0
     isCleanPass = false
     chunkFrames = frames
@@ -131,6 +140,9 @@ public final class KVMemory {
     isCleanPass = true
     step += 1
   }
+
+  /// Whether the last chunk that was begun has been sealed.
+  var isBetweenChunks: Bool { chunkPages.isEmpty }
 
   /// The pages of a stored layer during the current chunk.
   private func view(_ layer: Int) -> LayerView {
@@ -306,13 +318,14 @@ public final class KVMemory {
   public func takeRecord() -> AttentionRecord? {
     guard let heads = recorder?.take(), !heads.isEmpty else { return nil }
     return AttentionRecord(
-      chunk: chunk, firstFrame: sealedFrames, frames: chunkFrames, geometry: geometry, recipe: recipe.name, heads: heads
+      chunk: sceneStart + chunk, firstFrame: sealedFrames, frames: chunkFrames, geometry: geometry, recipe: recipe.name,
+      heads: heads
     )
   }
 
   private func note(layer: Int, queries: DeviceTensor, view: LayerView, lists: PageLists?, scale: Float) {
     let pass = isCleanPass ? AttentionSelection.Pass.clean : .step(step)
-    guard let recorder, recorder.wants(chunk: chunk, layer: layer, pass: pass) else { return }
+    guard let recorder, recorder.wants(chunk: sceneStart + chunk, layer: layer, pass: pass) else { return }
     recorder.note(
       layer: layer, pass: pass, view: view, lists: lists, mass: pooledMass(queries, view: view, scale: scale))
   }

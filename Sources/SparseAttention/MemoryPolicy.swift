@@ -18,6 +18,12 @@ public protocol MemoryPolicy: Sendable {
   ///   is known (a plan without a model, a last chunk without clean pass).
   func evictions(from resident: [PageID], mass: [Float]?, after chunk: SealedChunk) -> Set<PageID>
 
+  /// Leading frames that never leave. Default: 0.
+  var sinkFrames: Int { get }
+  /// Frames just before a chunk of `next` frames that are in memory for being recent, all of their pages in all heads, if
+  /// the video has as many. Default: every frame.
+  func recentFrames(next: Int) -> Int
+
   /// What the policy needs to know of a sealed chunk's attention. Read back once per chunk. Default: nothing.
   var mass: MassSource { get }
   /// Whether all heads of a layer keep the same pages, by the sum of their masses. Default: no.
@@ -28,15 +34,20 @@ public protocol MemoryPolicy: Sendable {
 }
 
 extension MemoryPolicy {
+  public var sinkFrames: Int { 0 }
+  public func recentFrames(next: Int) -> Int { .max }
   public var mass: MassSource { .none }
   public var sharesHeads: Bool { false }
   public func isPersistent(_ page: PageID, chunkAt first: Int, frames: Int) -> Bool { false }
 
   /// Evictions as a plan without a model follows them. Which pages a mass would choose is open; how many leave is not.
-  public func evictions(from resident: [PageID], sealedFrames: Int, next: Int) -> Set<PageID> {
-    evictions(
-      from: resident, mass: nil,
-      after: SealedChunk(sealedFrames: sealedFrames, nextFrames: next, geometryOf: resident))
+  ///
+  /// - Parameter framesPerPage: nil to read it off the pages, which then lie at its distance.
+  public func evictions(from resident: [PageID], sealedFrames: Int, next: Int, framesPerPage: Int? = nil) -> Set<PageID>
+  {
+    var chunk = SealedChunk(sealedFrames: sealedFrames, nextFrames: next, geometryOf: resident)
+    if let framesPerPage { chunk.framesPerPage = framesPerPage }
+    return evictions(from: resident, mass: nil, after: chunk)
   }
 }
 
@@ -111,6 +122,8 @@ public struct SlidingWindow: MemoryPolicy {
   }
 
   public var summary: String { "window of \(window) frames" + (sink > 0 ? ", sink \(sink)" : "") }
+  public var sinkFrames: Int { sink }
+  public func recentFrames(next: Int) -> Int { max(0, window - sink - next) }
 
   public func capacity(chunkFrames: Int, total: Int?) throws(SparsityError) -> Int {
     guard sink >= 0, window >= sink + chunkFrames else {

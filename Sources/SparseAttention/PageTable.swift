@@ -1,3 +1,5 @@
+import Tensors
+
 /// A page in memory: its name, its slot in the pool, and the temporal position that its keys have now.
 public struct ResidentPage: Sendable, Equatable {
   public let id: PageID
@@ -19,9 +21,9 @@ public struct PageTable: Sendable {
   public let heads: Int
   /// Slots of one layer's head.
   public let slots: Int
-  private var pages: [[ResidentPage]]
+  fileprivate var pages: [[ResidentPage]]
   /// Free slots of each layer and head; the last is taken first.
-  private var free: [[Int32]]
+  fileprivate var free: [[Int32]]
 
   init(layers: Int, heads: Int, slots: Int) {
     self.layers = layers
@@ -73,5 +75,48 @@ public struct PageTable: Sendable {
         return changed
       }
     }
+  }
+}
+
+// MARK: State
+
+extension PageTable {
+  /// All entries as numbers: `pages` `i32 [layers x heads, most, 4]` (frame, tile, slot, position; -1 pads) and `free`
+  /// `i32 [layers x heads, slots]` (-1 pads).
+  func tensors() -> (pages: Tensor, free: Tensor) {
+    let most = pages.map(\.count).max() ?? 0
+    var entries: [Int32] = []
+    for list in pages {
+      for page in list { entries += [Int32(page.id.frame), Int32(page.id.tile), page.slot, Int32(page.position)] }
+      entries += [Int32](repeating: -1, count: 4 * (most - list.count))
+    }
+    let slots: [Int32] = free.flatMap { $0 + Array(repeating: -1, count: self.slots - $0.count) }
+    return (
+      Tensor(entries, shape: [pages.count, most, 4]), Tensor(slots, shape: [free.count, self.slots])
+    )
+  }
+
+  /// Takes over stored entries. A table of more slots than the stored one has the new ones free.
+  ///
+  /// - Returns: false for numbers that cannot be a table of this size.
+  mutating func restore(pages stored: Tensor, free slots: Tensor) -> Bool {
+    guard stored.shape.count == 3, stored.shape[0] == pages.count, stored.shape[2] == 4,
+      slots.shape.count == 2, slots.shape[0] == pages.count, slots.shape[1] <= self.slots
+    else { return false }
+    let (numbers, most, before) = (stored.integers(), stored.shape[1], slots.shape[1])
+    let freeNumbers = slots.integers()
+    for i in pages.indices {
+      let rows = (0..<most).map { numbers[(i * most + $0) * 4..<(i * most + $0 + 1) * 4].map { $0 } }
+        .filter { $0[2] >= 0 }
+      let list = rows.map { ResidentPage(id: PageID(frame: $0[0], tile: $0[1]), slot: Int32($0[2]), position: $0[3]) }
+      let open = freeNumbers[i * before..<(i + 1) * before].filter { $0 >= 0 }.map { Int32($0) }
+      // Every old slot is either taken or free, once.
+      guard Set(list.map(\.slot) + open) == Set(0..<Int32(before)), list.count + open.count == before else {
+        return false
+      }
+      pages[i] = list
+      free[i] = (Int32(before)..<Int32(self.slots)).reversed() + open
+    }
+    return true
   }
 }

@@ -34,6 +34,8 @@ public struct PersistentBlocks: MemoryPolicy, Equatable {
   }
 
   public var sharesHeads: Bool { shareHeads }
+  public var sinkFrames: Int { sink }
+  public func recentFrames(next: Int) -> Int { max(0, localWindow - next) }
 
   public var summary: String {
     "\(capacityFrames) frames of persistent pages beside a window of \(localWindow)"

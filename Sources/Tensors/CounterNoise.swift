@@ -12,6 +12,7 @@ public struct CounterNoise: ChunkNoise, Codable, Equatable {
   public enum Purpose: UInt32, Sendable {
     case initial = 0
     case renoise = 1
+    case context = 2
   }
 
   public let seed: UInt64
@@ -26,6 +27,10 @@ public struct CounterNoise: ChunkNoise, Codable, Equatable {
     chunk: Int, step: Int, frames: Int, channels: Int, height: Int, width: Int
   ) -> Tensor {
     normals(.renoise, chunk: chunk, step: step, shape: [frames, channels, height, width])
+  }
+
+  public mutating func context(chunk: Int, frames: Int, channels: Int, height: Int, width: Int) -> Tensor? {
+    normals(.context, chunk: chunk, step: 0, shape: [frames, channels, height, width])
   }
 
   /// Standard normals in float32 for `chunk` and `step` (both below 2^32), at most 2^34 elements.

@@ -13,48 +13,36 @@ public enum SafetensorsWriter {
     try write(tensors, metadata: metadata, to: path, through: .system)
   }
 
-  /// The system calls whose failures tests imitate.
-  package struct Calls {
-    package var write: (Int32, UnsafeRawPointer, Int) -> Int
-    package var flush: (Int32) -> Int32
-    package static var system: Calls { Calls(write: { Foundation.write($0, $1, $2) }, flush: { fsync($0) }) }
+  package static func write(
+    _ tensors: [(String, Tensor)], metadata: [String: String], to path: String, through calls: DurableFile.Calls
+  ) throws {
+    try write(tensors.map { LazyTensor($0, $1) }, metadata: metadata, to: path, through: calls)
   }
 
-  package static func write(
-    _ tensors: [(String, Tensor)], metadata: [String: String], to path: String, through calls: Calls
+  /// The same for tensors that are made when their turn comes and dropped when they are written, so that a large file needs
+  /// little memory.
+  public static func write(lazily tensors: [LazyTensor], metadata: [String: String] = [:], to path: String) throws {
+    try write(tensors, metadata: metadata, to: path, through: .system)
+  }
+
+  private static func write(
+    _ tensors: [LazyTensor], metadata: [String: String], to path: String, through calls: DurableFile.Calls
   ) throws {
-    let sorted = tensors.sorted { ($1.1.dtype.size, $0.0) < ($0.1.dtype.size, $1.0) }
+    let sorted = tensors.sorted { ($1.dtype.size, $0.name) < ($0.dtype.size, $1.name) }
     let header = try self.header(sorted, metadata: metadata, path: path)
-    let folder = (path as NSString).deletingLastPathComponent
-    let name = (path as NSString).lastPathComponent
-    let temporary = (folder as NSString).appendingPathComponent(".\(name).\(UUID().uuidString).part")
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw failure(errno, path) }
-    do {
-      defer { close(descriptor) }
-      try header.withUnsafeBytes { try write($0, to: descriptor, path, calls) }
-      for (_, tensor) in sorted { try tensor.withUnsafeBytes { try write($0, to: descriptor, path, calls) } }
-      guard calls.flush(descriptor) == 0 else { throw failure(errno, path) }
-    } catch {
-      unlink(temporary)
-      throw error
-    }
-    guard rename(temporary, path) == 0 else {
-      let code = errno
-      unlink(temporary)
-      throw failure(code, path)
-    }
-    // The rename itself reaches the disk with the folder. Some file systems cannot flush one; the file is whole anyway.
-    let opened = open(folder.isEmpty ? "." : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    if opened >= 0 {
-      fsync(opened)
-      close(opened)
+    try DurableFile.replace(path, calls: calls) { write in
+      try header.withUnsafeBytes { try write($0) }
+      for item in sorted {
+        let tensor = try item.make()
+        precondition(tensor.shape == item.shape && tensor.dtype == item.dtype, "\(item.name) is not what was promised")
+        try tensor.withUnsafeBytes { try write($0) }
+      }
     }
   }
 
   /// Length and JSON text.
   private static func header(
-    _ sorted: [(String, Tensor)], metadata: [String: String], path: String
+    _ sorted: [LazyTensor], metadata: [String: String], path: String
   ) throws(TensorError) -> [UInt8] {
     var members: [String] = []
     if !metadata.isEmpty {
@@ -64,11 +52,12 @@ public enum SafetensorsWriter {
     let types = Dictionary(uniqueKeysWithValues: SafetensorsHeader.dtypes.map { ($1, $0) })
     var names: Set<String> = ["__metadata__"]
     var offset = 0
-    for (name, tensor) in sorted {
+    for tensor in sorted {
+      let name = tensor.name
       guard names.insert(name).inserted else {
         throw TensorError(.duplicateName, path: path, tensor: name, "this name is taken")
       }
-      let end = offset + tensor.count * tensor.dtype.size
+      let end = offset + tensor.shape.reduce(1, *) * tensor.dtype.size
       let shape = tensor.shape.map(String.init).joined(separator: ",")
       let type = types[tensor.dtype] ?? ""
       members.append("\(quoted(name)):{\"dtype\":\"\(type)\",\"shape\":[\(shape)],\"data_offsets\":[\(offset),\(end)]}")
@@ -92,25 +81,21 @@ public enum SafetensorsWriter {
     }
     return out + "\""
   }
+}
 
-  private static func write(
-    _ bytes: UnsafeRawBufferPointer, to descriptor: Int32, _ path: String, _ calls: Calls
-  ) throws(TensorError) {
-    guard let start = bytes.baseAddress else { return }
-    var done = 0
-    while done < bytes.count {
-      let written = calls.write(descriptor, start + done, min(bytes.count - done, 1 << 30))
-      if written < 0 {
-        if errno == EINTR { continue }
-        throw failure(errno, path)
-      }
-      done += written
-    }
+/// A named tensor whose numbers are not there yet.
+public struct LazyTensor {
+  public let name: String
+  public let dtype: DType
+  public let shape: [Int]
+  /// Gives it, in exactly this type and shape.
+  public let make: () throws -> Tensor
+
+  public init(_ name: String, dtype: DType, shape: [Int], make: @escaping () throws -> Tensor) {
+    (self.name, self.dtype, self.shape, self.make) = (name, dtype, shape, make)
   }
 
-  private static func failure(_ code: Int32, _ path: String) -> TensorError {
-    code == ENOSPC || code == EDQUOT
-      ? TensorError(.noSpace, path: path, "the disk is full; nothing was written")
-      : TensorError(.unwritable, path: path, "cannot be written: \(String(cString: strerror(code)))")
+  public init(_ name: String, _ tensor: Tensor) {
+    self.init(name, dtype: tensor.dtype, shape: tensor.shape) { tensor }
   }
 }

@@ -75,3 +75,15 @@ public struct FrameRate: Sendable, Hashable, CustomStringConvertible {
       expected: "frames per second from 0.001 to 1000, such as 16, 23.976 or 24000/1001")
   }
 }
+
+extension FrameRate: Codable {
+  /// As text, `16` or `24000/1001`.
+  public init(from decoder: any Decoder) throws {
+    try self.init(parsing: decoder.singleValueContainer().decode(String.self))
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    try container.encode(description)
+  }
+}

@@ -21,8 +21,29 @@ public protocol FrameSink: AnyObject {
   /// - Throws: `VideoIOError`; the temporary output stays.
   @discardableResult func finish() throws -> Int
 
-  /// Closes the output under its temporary name, playable up to the last finished chunk. Does nothing after `finish()`.
+  /// Where the output stands after the last finished chunk.
+  var position: SinkPosition { get }
+
+  /// Makes sure that everything up to ``position`` survives a power cut.
+  ///
+  /// - Throws: `VideoIOError.writeFailed`.
+  func synchronize() throws
+
+  /// Closes the output under its temporary name, playable up to the last finished chunk; an output without a frame is
+  /// removed. Does nothing after `finish()`.
   func abandon()
+}
+
+/// How far an unfinished output has come: what another process needs to go on with the same bytes.
+public struct SinkPosition: Sendable, Codable, Equatable {
+  /// Frames of finished chunks.
+  public var frames = 0
+  /// Bytes of them in the file; 0 for a folder.
+  public var bytes: Int64 = 0
+  /// mp4: fragments.
+  public var fragments = 0
+
+  public init() {}
 }
 
 extension FrameSink {
@@ -34,6 +55,8 @@ extension FrameSink {
 public enum OutputFormat: String, Sendable, CaseIterable {
   /// H.264 in a fragmented mp4.
   case mp4
+  /// HTTP live streaming: a playlist and fragmented mp4 segments with H.264.
+  case hls
   /// Uncompressed YUV 4:4:4.
   case y4m
   /// A folder of numbered PNG files: lossless.
@@ -41,7 +64,7 @@ public enum OutputFormat: String, Sendable, CaseIterable {
 
   /// How names look that lead to each format, for messages and help.
   public static let knownNames = [
-    ".mp4", ".y4m", "folder/ or folder/%05d.png (PNG sequence)", "- (mp4 to standard output)",
+    ".mp4", ".m3u8 (live HLS)", ".y4m", "folder/ or folder/%05d.png (PNG sequence)", "- (mp4 to standard output)",
   ]
 
   /// The format that a name asks for.
@@ -52,6 +75,8 @@ public enum OutputFormat: String, Sendable, CaseIterable {
     var isFolder: ObjCBool = false
     if path == "-" || lowered.hasSuffix(".mp4") {
       self = .mp4
+    } else if lowered.hasSuffix(".m3u8") {
+      self = .hls
     } else if lowered.hasSuffix(".y4m") {
       self = .y4m
     } else if path.hasSuffix("/") || (lowered.hasSuffix(".png") && path.contains("%")) {
@@ -78,6 +103,8 @@ public struct OutputSettings: Sendable {
   public var preset: String = "medium"
   /// mp4: texts for the file, such as `comment` (how to repeat the run) and `description` (the prompt).
   public var metadata: [String: String] = [:]
+  /// HLS: seconds of the longest chunk, which players are told from the beginning; 0 if unknown.
+  public var longestChunk = 0.0
 
   public init(
     width: Int, height: Int, frameRate: FrameRate, crf: Double = 18, preset: String = "medium",
@@ -98,7 +125,7 @@ public struct OutputSettings: Sendable {
     func refuse(_ reason: String) -> VideoIOError { .unsupportedSize(width: width, height: height, reason: reason) }
     if width < 1 || height < 1 { throw refuse("both sides must be positive") }
     if width > 16384 || height > 16384 { throw refuse("no side may be longer than 16384") }
-    guard format == .mp4 else { return }
+    guard format == .mp4 || format == .hls else { return }
     if width % 2 != 0 || height % 2 != 0 {
       throw refuse("H.264 with yuv420p needs even sides, such as \((width + 1) / 2 * 2)x\((height + 1) / 2 * 2)")
     }
@@ -116,19 +143,23 @@ public struct OutputSettings: Sendable {
 
 /// Opens sinks by name.
 public enum FrameSinks {
-  /// Opens the sink for `path`: `.mp4`, `.y4m`, `folder/`, `folder/%05d.png`, or `-` for standard output.
+  /// Opens the sink for `path`: `.mp4`, `.m3u8`, `.y4m`, `folder/`, `folder/%05d.png`, or `-` for standard output.
   ///
-  /// - Parameter format: overrides what the name says (`-` is mp4 otherwise).
+  /// - Parameters:
+  ///   - format: overrides what the name says (`-` is mp4 otherwise).
+  ///   - position: where an unfinished output stands that is to go on; the finished one has the bytes that it would have
+  ///     had in one go. A pipe or standard output starts a stream anew, whose time stamps go on.
   /// - Throws: `VideoIOError`, before any frame is needed, for an unknown name, impossible settings, an unwritable place or a
   ///   missing encoder.
-  public static func open(path: String, settings: OutputSettings, format: OutputFormat? = nil) throws
-    -> sending any FrameSink
-  {
+  public static func open(
+    path: String, settings: OutputSettings, format: OutputFormat? = nil, continuing position: SinkPosition? = nil
+  ) throws -> sending any FrameSink {
     let format = try format ?? OutputFormat(path: path)
     switch format {
-    case .mp4: return try MP4Writer(path: path, settings: settings)
-    case .y4m: return try Y4MWriter(path: path, settings: settings)
-    case .png: return try PNGSequenceWriter(path: path, settings: settings)
+    case .mp4: return try MP4Writer(path: path, settings: settings, continuing: position)
+    case .hls: return try HLSWriter(path: path, settings: settings, continuing: position)
+    case .y4m: return try Y4MWriter(path: path, settings: settings, continuing: position)
+    case .png: return try PNGSequenceWriter(path: path, settings: settings, continuing: position)
     }
   }
 }

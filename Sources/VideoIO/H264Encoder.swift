@@ -27,14 +27,16 @@ final class H264Encoder {
   private var frame: UnsafeMutablePointer<AVFrame>?
   private var packet: UnsafeMutablePointer<AVPacket>?
   private var parameterSets: [UInt8] = []
-  private var isFirstChunk = true
+  private var isFirstChunk: Bool
   private var isFirstPacketOfChunk = true
 
   /// Opens the encoder of the first chunk, so that everything that can fail fails here.
   ///
+  /// - Parameter isFirstChunk: whether the video begins here, and not in the file that it continues.
   /// - Throws: `VideoIOError.encoderMissing`, `.encodingFailed`.
-  init(path: String, settings: OutputSettings, encoderName: String = "libx264") throws {
+  init(path: String, settings: OutputSettings, encoderName: String = "libx264", isFirstChunk: Bool = true) throws {
     self.path = path
+    self.isFirstChunk = isFirstChunk
     self.settings = settings
     self.encoderName = encoderName
     timeBase = AVRational(num: Int32(settings.frameRate.denominator), den: Int32(settings.frameRate.numerator))

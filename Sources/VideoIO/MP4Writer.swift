@@ -1,55 +1,53 @@
-import CLibAV
-
 /// Writes a fragmented mp4 with H.264: playable while it grows, and after the process was killed.
 ///
 /// Each chunk starts with a key frame and is a fragment of its own, which has reached the file or the pipe when `write`
-/// returns; a process that is killed at any moment leaves whole fragments. Time stamps are exact: frame `n` is shown at `n / frameRate`. Equal frames and settings give equal bytes,
-/// in a file and in a pipe.
+/// returns; a process that is killed at any moment leaves whole fragments. Equal frames and settings give equal bytes, in a
+/// file and in a pipe.
 public final class MP4Writer: FrameSink {
-  public private(set) var frameCount = 0
-  private let settings: OutputSettings
+  public var frameCount: Int { muxer.frameCount }
+  public private(set) var position: SinkPosition
   private let file: OutputFile
-  private var encoder: H264Encoder?
-  private var format: UnsafeMutablePointer<AVFormatContext>?
-  private var stream: UnsafeMutablePointer<AVStream>?
-  private var packetCount = 0
+  private let muxer: FragmentMuxer
 
   /// Opens the output and writes the file's header.
   ///
-  /// - Parameter path: a name, or `-` for standard output.
+  /// - Parameters:
+  ///   - path: a name, or `-` for standard output.
+  ///   - position: where an unfinished file of equal settings stands, to go on after it.
   /// - Throws: `VideoIOError.unsupportedSize` (odd sides), `.invalidSetting`, `.encoderMissing`, `.cannotCreate`,
   ///   `.writeFailed`.
-  public convenience init(path: String, settings: OutputSettings) throws {
-    try self.init(path: path, settings: settings, encoderName: "libx264")
+  public convenience init(path: String, settings: OutputSettings, continuing position: SinkPosition? = nil) throws {
+    try self.init(path: path, settings: settings, encoderName: "libx264", continuing: position)
   }
 
-  package init(path: String, settings: OutputSettings, encoderName: String) throws {
-    try settings.validate(for: .mp4)
-    self.settings = settings
+  package init(path: String, settings: OutputSettings, encoderName: String, continuing position: SinkPosition? = nil)
+    throws
+  {
     // The encoder first: without it there should be no file.
-    let encoder = try H264Encoder(path: path, settings: settings, encoderName: encoderName)
-    self.encoder = encoder
-    file = try OutputFile(path: path)
-    do { try writeHeader(encoder) } catch {
-      close()
-      throw error
+    let start = position ?? SinkPosition()
+    var opened: OutputFile?
+    muxer = try FragmentMuxer(path: path, settings: settings, encoderName: encoderName, continuing: start) {
+      opened?.failure($0) ?? .writeFailed(path: path, reason: $0)
     }
+    let file = try OutputFile(path: path, keeping: start.bytes)
+    self.file = file
+    opened = file
+    self.position = start
+    // A file that goes on has its header.
+    let continuesFile = file.length > 0
+    try muxer.begin { if !continuesFile { try file.writeBoxes($0) } }
+    if !continuesFile { self.position.bytes = file.length }
   }
 
   deinit { abandon() }
 
   public func write(_ frames: [RGBFrame], endsChunk: Bool) throws {
-    guard let encoder else { throw VideoIOError.closed(path: file.path) }
     do {
-      for frame in frames {
-        guard frame.width == settings.width, frame.height == settings.height else {
-          throw VideoIOError.sizeChanged(
-            path: file.path, expected: [settings.width, settings.height], found: [frame.width, frame.height])
-        }
-        try encoder.encode(frame, index: frameCount, emit: mux)
-        frameCount += 1
+      for frame in frames { try muxer.encode(frame, file.writeBoxes) }
+      if endsChunk {
+        try muxer.endChunk(file.writeBoxes)
+        notePosition()
       }
-      if endsChunk { try endChunk(encoder) }
     } catch {
       abandon()
       throw error
@@ -57,15 +55,9 @@ public final class MP4Writer: FrameSink {
   }
 
   @discardableResult public func finish() throws -> Int {
-    guard let encoder, let format else { throw VideoIOError.closed(path: file.path) }
     do {
-      try endChunk(encoder)
-      try check(av_write_trailer(format))
-      try flush()
-      guard packetCount == frameCount else {
-        throw VideoIOError.encodingFailed(path: file.path, reason: "\(packetCount) of \(frameCount) frames came out")
-      }
-      close()
+      try muxer.finish(file.writeBoxes)
+      notePosition()
       try file.commit()
     } catch {
       abandon()
@@ -74,72 +66,14 @@ public final class MP4Writer: FrameSink {
     return frameCount
   }
 
+  public func synchronize() throws { try file.synchronize() }
+
   public func abandon() {
-    close()
-    file.abandon()
+    muxer.close()
+    file.abandon(discarding: frameCount == 0)
   }
 
-  /// Frees everything but the file, which keeps what was written to it.
-  private func close() {
-    encoder = nil
-    stream = nil
-    guard let format else { return }
-    longtake_avio_free(format.pointee.pb)
-    format.pointee.pb = nil
-    avformat_free_context(format)
-    self.format = nil
-  }
-
-  private func writeHeader(_ encoder: H264Encoder) throws {
-    var allocated: UnsafeMutablePointer<AVFormatContext>?
-    try check(avformat_alloc_output_context2(&allocated, nil, "mp4", nil))
-    guard let format = allocated else { throw file.failure("no mp4 muxer") }
-    self.format = format
-    guard let io = longtake_avio_open() else { throw file.failure("no memory") }
-    format.pointee.pb = io
-    // No version of the library in the file: the same frames are the same bytes.
-    format.pointee.flags |= AVFMT_FLAG_BITEXACT | AVFMT_FLAG_CUSTOM_IO
-    guard let stream = avformat_new_stream(format, nil) else { throw file.failure("no memory") }
-    self.stream = stream
-    try encoder.describe(to: stream)
-    for (key, value) in settings.metadata.sorted(by: { $0.key < $1.key }) {
-      try check(av_dict_set(&format.pointee.metadata, key, value, 0))
-    }
-    var options: OpaquePointer?
-    defer { av_dict_free(&options) }
-    try check(av_dict_set(&options, "movflags", "frag_keyframe+empty_moov+default_base_moof", 0))
-    try check(avformat_write_header(format, &options))
-    try flush()
-  }
-
-  /// Drains the encoder, and has the muxer close its fragment.
-  private func endChunk(_ encoder: H264Encoder) throws {
-    guard let format else { return }
-    try encoder.endChunk(emit: mux)
-    try check(av_write_frame(format, nil))
-    try flush()
-  }
-
-  /// Moves what the muxer has written into the file. The muxer keeps a fragment to itself until it is complete, so these are
-  /// always whole boxes.
-  private func flush() throws {
-    guard let io = format?.pointee.pb, let pending = longtake_avio_pending(io) else { return }
-    try check(io.pointee.error)
-    if pending.pointee.count == 0 { return }
-    try file.writeBoxes(UnsafeRawBufferPointer(start: pending.pointee.bytes, count: pending.pointee.count))
-    pending.pointee.count = 0
-  }
-
-  private func mux(_ packet: UnsafeMutablePointer<AVPacket>) throws {
-    guard let format, let encoder, let stream else { return }
-    packet.pointee.stream_index = 0
-    av_packet_rescale_ts(packet, encoder.timeBase, stream.pointee.time_base)
-    try check(av_write_frame(format, packet))
-    packetCount += 1
-    try flush()
-  }
-
-  private func check(_ status: Int32) throws {
-    if status < 0 { throw file.failure(reason(libav: status)) }
+  private func notePosition() {
+    (position.frames, position.bytes, position.fragments) = (frameCount, file.length, muxer.fragments)
   }
 }

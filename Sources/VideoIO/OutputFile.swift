@@ -1,5 +1,6 @@
 import CLibAV
 import Foundation
+import Tensors
 
 /// The open end of an output: a file under its temporary name, standard output, or a pipe or device.
 ///
@@ -14,14 +15,17 @@ package final class OutputFile {
   /// The file descriptor; -1 once closed.
   private var descriptor: Int32
   /// Whether bytes can be put anywhere and taken back.
-  private var isRegular = false
-  private var length: Int64 = 0
+  private(set) var isRegular = false
+  /// Bytes written so far.
+  private(set) var length: Int64 = 0
 
   /// Opens `path`, where `-` is standard output.
   ///
+  /// - Parameter kept: Bytes of an earlier, unfinished file to go on after; what follows them is cut off. If there is only
+  ///   the finished file, the new one begins with a copy of it. Pipes and standard output begin anew.
   /// - Throws: `VideoIOError.cannotCreate` for a missing or unwritable folder, a name that is a folder, or a temporary file
   ///   that another process is writing.
-  init(path: String) throws {
+  init(path: String, keeping kept: Int64 = 0) throws {
     if path == "-" {
       self.path = "standard output"
       temporaryPath = nil
@@ -37,6 +41,14 @@ package final class OutputFile {
     let direct = exists && kind != S_IFREG
     temporaryPath = direct ? nil : OutputFile.temporaryName(of: path)
     let name = temporaryPath ?? path
+    if kept > 0, !direct, exists, access(name, F_OK) != 0 {
+      do { try FileManager.default.copyItem(atPath: path, toPath: name) } catch {
+        throw VideoIOError.cannotCreate(path: name, reason: "'\(path)' cannot be copied there to go on from")
+      }
+    }
+    if kept > 0, !direct, access(name, F_OK) != 0 {
+      throw VideoIOError.cannotCreate(path: name, reason: "neither it nor '\(path)' is there to go on from")
+    }
     // Not truncated before the lock is held: another run may be writing it.
     descriptor = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
     if descriptor < 0 { throw VideoIOError.cannotCreate(path: name, reason: OutputFile.openingReason(name, errno)) }
@@ -45,7 +57,27 @@ package final class OutputFile {
       close(descriptor)
       throw VideoIOError.cannotCreate(path: name, reason: "another process is writing it; choose another output")
     }
-    isRegular = ftruncate(descriptor, 0) == 0
+    guard kept > 0 else {
+      isRegular = ftruncate(descriptor, 0) == 0
+      return
+    }
+    let found = lseek(descriptor, 0, SEEK_END)
+    guard found >= kept, ftruncate(descriptor, off_t(kept)) == 0 else {
+      close(descriptor)
+      descriptor = -1
+      throw VideoIOError.cannotCreate(
+        path: name, reason: "it has \(max(0, found)) bytes, and \(kept) are needed to go on after")
+    }
+    isRegular = true
+    length = kept
+  }
+
+  /// Brings what was written to the disk.
+  ///
+  /// - Throws: `VideoIOError.writeFailed`.
+  func synchronize() throws {
+    guard descriptor >= 0, temporaryPath != nil else { return }
+    if fdatasync(descriptor) != 0, errno != EINVAL, errno != EROFS { throw failure(reason(errno: errno)) }
   }
 
   deinit { abandon() }
@@ -108,14 +140,19 @@ package final class OutputFile {
       throw error
     }
     if close(fd) != 0, errno != EINTR { throw failure(reason(errno: errno)) }
-    if let temporaryPath, rename(temporaryPath, path) != 0 {
+    guard let temporaryPath else { return }
+    if rename(temporaryPath, path) != 0 {
       throw VideoIOError.cannotCreate(path: path, reason: reason(errno: errno) + "; the video is in '\(temporaryPath)'")
     }
+    DurableFile.flushFolder((path as NSString).deletingLastPathComponent)
   }
 
-  /// Closes the file under its temporary name; does nothing if it is closed.
-  func abandon() {
-    if descriptor >= 0 { close(descriptor) }
+  /// Closes the file under its temporary name, or removes it if nothing in it is worth keeping; does nothing if it is closed.
+  func abandon(discarding: Bool = false) {
+    guard descriptor >= 0 else { return }
+    // While the lock is held: the name may be another process's afterwards.
+    if discarding, isRegular, let temporaryPath { unlink(temporaryPath) }
+    close(descriptor)
     descriptor = -1
   }
 

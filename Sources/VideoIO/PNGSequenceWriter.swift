@@ -6,21 +6,29 @@ import Foundation
 /// `finish()`. A folder that is there already is replaced then, if it holds nothing but an older sequence of the same
 /// pattern; otherwise it is refused at once.
 public final class PNGSequenceWriter: FrameSink {
-  public private(set) var frameCount = 0
+  public private(set) var frameCount: Int
+  public private(set) var position: SinkPosition
   private let settings: OutputSettings
   private let pattern: NumberedName
   private let folder: String
   private var temporaryFolder: String { folder + ".part" }
   private var isOpen = true
+  /// Frames that are known to be on the disk.
+  private var synchronized: Int
 
   /// Makes the temporary folder.
   ///
-  /// - Parameter path: `folder/`, or `folder/name%05d.png`.
+  /// - Parameters:
+  ///   - path: `folder/`, or `folder/name%05d.png`.
+  ///   - position: where an unfinished sequence stands, to go on after it.
   /// - Throws: `VideoIOError.unknownFormat` for a pattern without exactly one `%d`, `.cannotCreate` for a folder that
   ///   cannot be made or holds other files.
-  public init(path: String, settings: OutputSettings) throws {
+  public init(path: String, settings: OutputSettings, continuing start: SinkPosition? = nil) throws {
     try settings.validate(for: .png)
     self.settings = settings
+    position = start ?? SinkPosition()
+    frameCount = position.frames
+    synchronized = position.frames
     var parts = path.split(separator: "/", omittingEmptySubsequences: false).map(String.init)
     let name = parts.last.flatMap { $0.lowercased().hasSuffix(".png") ? $0 : nil }
     if name != nil { parts.removeLast() }
@@ -37,6 +45,10 @@ public final class PNGSequenceWriter: FrameSink {
     self.folder = folder
     try refuseOtherFiles(in: folder)
     try refuseOtherFiles(in: folder + ".part")
+    if position.frames > 0 {
+      try requireFrames()
+      return
+    }
     if mkdir(folder + ".part", 0o777) != 0 {
       if errno != EEXIST {
         throw VideoIOError.cannotCreate(path: folder, reason: OutputFile.openingReason(folder, errno))
@@ -44,6 +56,8 @@ public final class PNGSequenceWriter: FrameSink {
       try removeSequence(in: folder + ".part", keepingFolder: true)
     }
   }
+
+  deinit { abandon() }
 
   public func write(_ frames: [RGBFrame], endsChunk: Bool) throws {
     guard isOpen else { throw VideoIOError.closed(path: folder) }
@@ -56,9 +70,41 @@ public final class PNGSequenceWriter: FrameSink {
         try PNG.write(frame, to: temporaryFolder + "/" + pattern.name(frameCount))
         frameCount += 1
       }
+      if endsChunk { position.frames = frameCount }
     } catch {
       abandon()
       throw error
+    }
+  }
+
+  public func synchronize() throws {
+    for number in synchronized..<frameCount {
+      try PNGSequenceWriter.flush(temporaryFolder + "/" + pattern.name(number), O_RDONLY)
+    }
+    synchronized = frameCount
+    try PNGSequenceWriter.flush(temporaryFolder, O_RDONLY | O_DIRECTORY)
+  }
+
+  private static func flush(_ path: String, _ flags: Int32) throws {
+    let descriptor = open(path, flags | O_CLOEXEC)
+    defer { close(descriptor) }
+    guard descriptor >= 0, fsync(descriptor) == 0 || errno == EINVAL || errno == EROFS else {
+      throw VideoIOError.writeFailed(path: path, reason: reason(errno: errno))
+    }
+  }
+
+  /// Throws unless all pictures before the position are there, if need be as a copy of the finished sequence.
+  private func requireFrames() throws {
+    let manager = FileManager.default
+    if !manager.fileExists(atPath: temporaryFolder), manager.fileExists(atPath: folder) {
+      do { try manager.copyItem(atPath: folder, toPath: temporaryFolder) } catch {
+        throw VideoIOError.cannotCreate(path: temporaryFolder, reason: "'\(folder)' cannot be copied to go on from")
+      }
+    }
+    for number in 0..<position.frames
+    where !manager.fileExists(atPath: temporaryFolder + "/" + pattern.name(number)) {
+      throw VideoIOError.cannotCreate(
+        path: temporaryFolder, reason: "'\(pattern.name(number))' is missing, after which the sequence is to go on")
     }
   }
 
@@ -82,7 +128,11 @@ public final class PNGSequenceWriter: FrameSink {
     return frameCount
   }
 
-  public func abandon() { isOpen = false }
+  public func abandon() {
+    guard isOpen else { return }
+    isOpen = false
+    if frameCount == 0 { rmdir(temporaryFolder) }
+  }
 
   /// Throws unless `folder` is missing or holds nothing but files of this pattern.
   private func refuseOtherFiles(in folder: String) throws {

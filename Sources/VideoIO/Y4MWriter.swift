@@ -6,7 +6,8 @@ import CLibAV
 /// pictures of our heights). So the samples are BT.601, and the colours come out right everywhere. Conversion costs up to
 /// two levels of RGB; a PNG sequence costs nothing.
 public final class Y4MWriter: FrameSink {
-  public private(set) var frameCount = 0
+  public private(set) var frameCount: Int
+  public private(set) var position: SinkPosition
   private let settings: OutputSettings
   private let file: OutputFile
   private let converter: ColourConverter
@@ -15,20 +16,27 @@ public final class Y4MWriter: FrameSink {
 
   /// Opens the output and writes the file's header.
   ///
-  /// - Parameter path: a name, or `-` for standard output.
+  /// - Parameters:
+  ///   - path: a name, or `-` for standard output.
+  ///   - position: where an unfinished file of equal settings stands, to go on after it.
   /// - Throws: `VideoIOError.unsupportedSize`, `.cannotCreate`, `.writeFailed`.
-  public init(path: String, settings: OutputSettings) throws {
+  public init(path: String, settings: OutputSettings, continuing start: SinkPosition? = nil) throws {
     try settings.validate(for: .y4m)
     self.settings = settings
     converter = try ColourConverter(
       toFormat: AV_PIX_FMT_YUV444P, matrix: AVCOL_SPC_SMPTE170M, width: settings.width, height: settings.height)
-    file = try OutputFile(path: path)
+    position = start ?? SinkPosition()
+    frameCount = position.frames
+    file = try OutputFile(path: path, keeping: position.bytes)
     frame = try newFrame(width: settings.width, height: settings.height, format: AV_PIX_FMT_YUV444P)
     let rate = settings.frameRate
     let header =
       "YUV4MPEG2 W\(settings.width) H\(settings.height) F\(rate.numerator):\(rate.denominator) Ip A1:1 C444 "
       + "XYSCSS=444 XCOLORRANGE=LIMITED\n"
-    try Array(header.utf8).withUnsafeBytes(file.write)
+    if file.length == 0 {
+      try Array(header.utf8).withUnsafeBytes(file.write)
+      position.bytes = file.length
+    }
   }
 
   deinit {
@@ -57,11 +65,14 @@ public final class Y4MWriter: FrameSink {
         try bytes.withUnsafeBytes(file.write)
         frameCount += 1
       }
+      if endsChunk { (position.frames, position.bytes) = (frameCount, file.length) }
     } catch {
       abandon()
       throw error
     }
   }
+
+  public func synchronize() throws { try file.synchronize() }
 
   @discardableResult public func finish() throws -> Int {
     guard isOpen else { throw VideoIOError.closed(path: file.path) }
@@ -72,6 +83,6 @@ public final class Y4MWriter: FrameSink {
 
   public func abandon() {
     isOpen = false
-    file.abandon()
+    file.abandon(discarding: frameCount == 0)
   }
 }

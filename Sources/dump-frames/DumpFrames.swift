@@ -1,9 +1,10 @@
 import ArgumentParser
 import Foundation
+import Programs
 import VideoIO
 
-/// The program: parses, calls `FrameDump`, prints, and turns errors into one line and an exit status.
-@main struct DumpFrames: ParsableCommand {
+/// The program: parses, calls `FrameDump` or `AttentionDump`, prints.
+struct DumpFrames: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dump-frames",
     abstract: "Look into a video or a run directory: frames, contact sheets, latents, attention.",
@@ -129,24 +130,9 @@ import VideoIO
         latents: latents, falseColour: falseColour)
     } catch { throw ValidationError("\(error)") }
   }
+}
 
-  static func main() {
-    var command: any ParsableCommand
-    do { command = try parseAsRoot(nil) } catch {
-      if exitCode(for: error).isSuccess { return print(fullMessage(for: error)) }
-      fail(message(for: error) + " (see --help)", status: 2)
-    }
-    do { try command.run() } catch {
-      // A request for help is an error, too.
-      if exitCode(for: error).isSuccess { return print(fullMessage(for: error)) }
-      fail("\(error)", status: 1)
-    }
-  }
-
-  /// Ends the program with one line on standard error.
-  private static func fail(_ message: String, status: Int32) -> Never {
-    let line = message.split(whereSeparator: \.isNewline).joined(separator: " ")
-    _ = try? DirectOutput.standardError.write("dump-frames: \(line)\n")
-    Foundation.exit(status)
-  }
+@main
+enum Program {
+  static func main() async { await ProgramEntry.run(DumpFrames.self) }
 }

@@ -1,6 +1,6 @@
 import ArgumentParser
-import Foundation
 import Production
+import Programs
 
 /// `generate-video`: a prompt in, a playable video out.
 struct GenerateVideo: AsyncParsableCommand {
@@ -15,44 +15,25 @@ struct GenerateVideo: AsyncParsableCommand {
         generate-video -p "a red ball rolls over green hills" -o ball.mp4
         generate-video -p "purple mountains" --seconds 60 --sink 3 -o long.mp4
         generate-video -p "pink waves" -o - | ffplay -
+        generate-video -p "a train in the snow" --seconds 600 --run-dir train; generate-video resume train
         generate-video plan --seconds 60
         generate-video info weights/default
 
-      Exit status: 0 done, 1 failed while running, 2 wrong usage.
+      Exit status: 0 done, 1 failed while running, 2 wrong usage, 75 stopped by a signal (resume goes on).
       """,
     version: "\(Engine.name) \(Engine.version)",
-    subcommands: [Run.self, Plan.self, Info.self, Bench.self], defaultSubcommand: Run.self)
+    subcommands: [Run.self, Resume.self, Plan.self, Info.self, Bench.self], defaultSubcommand: Run.self)
 }
 
 @main
 enum Program {
   static func main() async {
-    Terminal.prepare()
-    do {
-      var command = try GenerateVideo.parseAsRoot()
-      if var command = command as? any AsyncParsableCommand {
-        try await command.run()
-      } else {
-        try command.run()
+    await ProgramEntry.run(GenerateVideo.self) { error in
+      switch error {
+      case is UsageError: 2
+      case is RunStopped: 75
+      default: nil
       }
-    } catch {
-      fail(error)
     }
-  }
-
-  /// One line on standard error, and the exit status: 2 for usage, 1 for the rest; help and version are no failures.
-  private static func fail(_ error: any Error) -> Never {
-    let status = GenerateVideo.exitCode(for: error)
-    if status.isSuccess { GenerateVideo.exit(withError: error) }
-    if let usage = error as? UsageError {
-      Terminal.error("\(usage)")
-      exit(2)
-    }
-    if status == .validationFailure {
-      Terminal.error(GenerateVideo.message(for: error) + " (generate-video --help shows what there is)")
-      exit(2)
-    }
-    Terminal.error("\(error)")
-    exit(1)
   }
 }

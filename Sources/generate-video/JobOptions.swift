@@ -2,25 +2,25 @@ import ArgumentParser
 import Foundation
 import Production
 
-/// What to show, and where it goes.
+/// Where the video goes, its seed and its encoding.
 struct JobOptions: ParsableArguments {
-  @Argument(help: "The prompt; the same as --prompt.")
-  var words: [String] = []
-
-  @Option(name: [.long, .customShort("p")], help: "What the video shows.")
-  var prompt: String?
-
-  @Option(help: "A file that holds the prompt.")
-  var promptFile: String?
-
   @Option(
     name: [.long, .customShort("o"), .customLong("save-file"), .customLong("output-path")],
-    help: "NAME.mp4, NAME.y4m, folder/%05d.png, or - for mp4 on standard output (default: video.mp4).")
+    help:
+      "NAME.mp4, folder/live.m3u8 (HLS that players follow), NAME.y4m, folder/%05d.png, or - for mp4 on standard output (default: video.mp4)."
+  )
   var output: String?
 
   @Option(
-    help: "A folder for the latents of each chunk (on disk before their pixels are made), a manifest, and the video.")
+    help: """
+      A folder for the video, the latents of each chunk (on disk before their pixels are made), events, a preview, and the \
+      state from which generate-video resume goes on.
+      """)
   var runDir: String?
+
+  @Option(
+    parsing: .unconditional, help: "With --run-dir: save the state after every so many chunks, and when stopped.")
+  var checkpointEvery = 1
 
   @Option(
     name: [.long, .customShort("s"), .customLong("base-seed")], parsing: .unconditional,
@@ -45,10 +45,10 @@ struct JobOptions: ParsableArguments {
   /// Whether the seed is to be drawn.
   var drawsSeed: Bool { seed == "random" || seed == "-1" }
 
-  /// Everything but the prompt, which `plan` can do without.
   func apply(to request: inout RunRequest) throws {
     request.output = output
     request.runDirectory = runDir
+    request.checkpointEvery = checkpointEvery
     if drawsSeed {
       request.seed = UInt64(UInt32.random(in: 0...UInt32.max))
     } else if let number = UInt64(seed) {
@@ -60,20 +60,5 @@ struct JobOptions: ParsableArguments {
       throw UsageError("--rng \(rng) is not known; there are counter, torch")
     }
     (request.rng, request.crf, request.preset) = (rng, crf, preset)
-  }
-
-  /// The one prompt that was given.
-  func text() throws -> String {
-    let given = [prompt != nil, promptFile != nil, !words.isEmpty].count { $0 }
-    guard given <= 1 else { throw UsageError("give one prompt: --prompt, --prompt-file, or the words themselves") }
-    if let promptFile {
-      do { return try String(contentsOfFile: promptFile, encoding: .utf8) } catch {
-        throw UsageError("--prompt-file \(promptFile) cannot be read as UTF-8 text")
-      }
-    }
-    guard given == 1 else {
-      throw UsageError("a prompt is missing; say what the video should show, as in --prompt \"a red ball\"")
-    }
-    return prompt ?? words.joined(separator: " ")
   }
 }

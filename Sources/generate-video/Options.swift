@@ -34,6 +34,9 @@ struct SizeOptions: ParsableArguments {
     help: "Length in frames, 4n + 1: a latent frame is 4 frames, the first 1; a chunk of 3 is 12, the first 9.")
   var numFrames: Int?
 
+  @Flag(help: "Go on until stopped (Ctrl-C): memory, open files and logs do not grow.")
+  var forever = false
+
   @Option(
     name: [.long, .customShort("H")], parsing: .unconditional, help: "Pixels, a multiple of 16 (default: the model's).")
   var height: Int?
@@ -50,6 +53,7 @@ struct SizeOptions: ParsableArguments {
 
   func apply(to request: inout RunRequest) throws {
     (request.seconds, request.frames, request.height, request.width) = (seconds, numFrames, height, width)
+    request.isEndless = forever
     if let size {
       guard height == nil, width == nil else { throw UsageError("give --size, or --height and --width, not both") }
       let sides = size.lowercased().split(whereSeparator: { $0 == "x" || $0 == "*" }).map { Int($0) }
@@ -167,6 +171,26 @@ struct MemoryOptions: ParsableArguments {
         throw UsageError("--window \(window) is neither a number of latent frames nor all")
       }
     }
+  }
+}
+
+/// What is done against drift; nothing by default.
+struct DriftOptions: ParsableArguments {
+  @Option(
+    parsing: .unconditional,
+    help: "Timestep at which finished chunks are remembered, with noise of that level mixed in (default: 0, exact).")
+  var contextNoise: Double?
+
+  @Option(
+    parsing: .unconditional,
+    help: """
+      How far mean and deviation of each latent channel may leave those of the first 4 chunks, in deviations (default: no \
+      limit, exact).
+      """)
+  var latentClamp: Double?
+
+  func apply(to request: inout RunRequest) {
+    (request.contextNoise, request.latentClamp) = (contextNoise, latentClamp)
   }
 }
 

@@ -15,23 +15,28 @@ struct Plan: ParsableCommand {
   @Flag(help: "With --json: which latent frames each latent frame reads at each step.")
   var detail = false
 
+  @OptionGroup var prompts: PromptOptions
   @OptionGroup var job: JobOptions
   @OptionGroup(title: "Model") var model: ModelOptions
   @OptionGroup(title: "Size and length") var size: SizeOptions
   @OptionGroup(title: "Noise levels") var schedule: ScheduleOptions
   @OptionGroup(title: "Memory and attention") var memory: MemoryOptions
   @OptionGroup(title: "Sparsity") var sparsity: SparsityOptions
+  @OptionGroup(title: "Against drift") var drift: DriftOptions
   @OptionGroup(title: "Computation") var compute: ComputeOptions
   @OptionGroup(title: "Inspection") var recording: RecordingOptions
 
   func run() throws {
     var request = RunRequest()
+    if let timeline = try prompts.timeline() { request.timeline = timeline }
+    (request.image, request.video, request.strength) = (prompts.image, prompts.video, prompts.strength)
     try job.apply(to: &request)
     model.apply(to: &request)
     try size.apply(to: &request)
     try schedule.apply(to: &request)
     try memory.apply(to: &request)
     sparsity.apply(to: &request)
+    drift.apply(to: &request)
     try compute.apply(to: &request)
     try recording.apply(to: &request)
     let settings = try RunSettings(request)

@@ -16,10 +16,10 @@ final class ProgressPrinter {
   func introduce(_ run: VideoRun) {
     let s = run.settings
     let steps = s.rollout.schedule.timesteps.count
-    let parts = s.mode == .clip ? "at once" : "in \(s.chunks) chunks of \(s.chunkFrames)"
+    let parts = s.mode == .clip ? "at once" : "in \(s.chunkLimit.map { "\($0) " } ?? "")chunks of \(s.chunkFrames)"
     let guidance = s.rollout.guidance == 1 ? "" : ", guidance \(s.rollout.guidance)"
     Terminal.say(
-      "\(s.model.settings.name): \(s.width)x\(s.height), \(s.frames) frames at \(s.frameRate) fps \(parts), "
+      "\(s.model.settings.name): \(s.width)x\(s.height), \(s.frameLimit.map { "\($0) frames" } ?? "without end") at \(s.frameRate) fps \(parts), "
         + "\(steps) steps\(guidance); \(s.recipe.name), \(s.rollout.recipe.memory.summary); "
         + "\(run.threads) thread\(run.threads == 1 ? "" : "s")")
   }
@@ -33,6 +33,7 @@ final class ProgressPrinter {
     case (_, .ready(let seconds)): say(String(format: "ready after %.1f s", seconds))
     case (.live, .step(let step)): overwrite(line(step))
     case (_, .step(let step)): say(line(step))
+    case (_, .prompt(let prompt)): say(line(prompt))
     case (.live, .chunk(let chunk)): overwrite(line(chunk))
     case (_, .chunk(let chunk)): say(line(chunk))
     case (_, .finished(let summary)): say(line(summary))
@@ -49,11 +50,20 @@ final class ProgressPrinter {
     "step \(s.step)/\(s.steps)  \(Format.time(s.seconds))  eta \(Format.time(s.remainingSeconds))"
   }
 
+  private func line(_ p: PromptReport) -> String {
+    let manner =
+      p.hardCut ? "hard cut" : p.onSwitch + (p.recachedFrames > 0 ? " of \(p.recachedFrames) latent frames" : "")
+    return String(
+      format: "prompt %d in force with chunk %d (from 0), at %.2f s: %@", p.index + 1, p.appliedAtChunk, p.seconds,
+      manner)
+  }
+
   private func line(_ c: ChunkReport) -> String {
     let work = c.denoiseSeconds + c.sealSeconds + c.decodeSeconds + c.writeSeconds
     return String(
-      format: "chunk %d/%d  %.1f s video  %.1f fps (e2e)  eta %@  rss %@  [decode %.0f%%]", c.index + 1, c.chunks,
-      c.videoSeconds, c.framesPerSecond, Format.time(c.remainingSeconds), Format.bytes(c.residentBytes),
+      format: "chunk %@  %.1f s video  %.1f fps (e2e)%@  rss %@  [decode %.0f%%]",
+      "\(c.index + 1)" + (c.chunks.map { "/\($0)" } ?? ""), c.videoSeconds, c.framesPerSecond,
+      c.remainingSeconds.map { "  eta " + Format.time($0) } ?? "", Format.bytes(c.residentBytes),
       100 * c.decodeSeconds / max(work, 1e-9))
   }
 
@@ -91,6 +101,7 @@ final class ProgressPrinter {
     case .note(let text): emit("note", text)
     case .ready(let seconds): emit("ready", seconds)
     case .step(let step): emit("step", step)
+    case .prompt(let prompt): emit("prompt", prompt)
     case .chunk(let chunk): emit("chunk", chunk)
     case .finished(let summary): emit("finished", summary)
     }

@@ -1,10 +1,11 @@
 import ArgumentParser
 import Foundation
+import Programs
 import VideoIO
 import VideoQuality
 
-/// The program: parses, scores, prints, and turns errors into one line and an exit status.
-@main struct ScoreVideo: ParsableCommand {
+/// The program: parses, scores, prints.
+struct ScoreVideo: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "score-video",
     abstract: "How good is a long video? Loops, freezes, motion, drift, flicker and seams, without a reference.",
@@ -87,24 +88,9 @@ import VideoQuality
       rest = rest.dropFirst(written)
     }
   }
+}
 
-  static func main() {
-    var command: any ParsableCommand
-    do { command = try parseAsRoot(nil) } catch {
-      if exitCode(for: error).isSuccess { return print(fullMessage(for: error)) }
-      fail(message(for: error) + " (see --help)", status: 2)
-    }
-    do { try command.run() } catch {
-      // A request for help is an error, too.
-      if exitCode(for: error).isSuccess { return print(fullMessage(for: error)) }
-      fail("\(error)", status: 1)
-    }
-  }
-
-  /// Ends the program with one line on standard error.
-  private static func fail(_ message: String, status: Int32) -> Never {
-    let line = message.split(whereSeparator: \.isNewline).joined(separator: " ")
-    _ = try? DirectOutput.standardError.write("score-video: \(line)\n")
-    Foundation.exit(status)
-  }
+@main
+enum Program {
+  static func main() async { await ProgramEntry.run(ScoreVideo.self) }
 }

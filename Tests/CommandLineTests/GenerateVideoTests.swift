@@ -99,7 +99,8 @@ import VideoIO
     for rng in ["counter", "torch"] {
       let result = try generate(Self.quick + ["--num-frames", "17", "--run-dir", rng, "--rng", rng], in: scratch)
       #expect(result.status == 0, "\(result.error)")
-      #expect(try scratch.names(rng) == ["chunks", "manifest.json", "video.mp4"])
+      #expect(
+        try scratch.names(rng) == ["chunks", "events.jsonl", "manifest.json", "preview.png", "state", "video.mp4"])
       #expect(try scratch.names(rng + "/chunks") == ["000000.latent.safetensors", "000001.latent.safetensors"])
       let archive = try TensorArchive(path: scratch.file(rng + "/chunks/000001.latent.safetensors"))
       #expect(archive.names == ["latents"] && archive.shape(of: "latents") == [3, 16, 20, 32])

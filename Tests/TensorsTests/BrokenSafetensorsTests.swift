@@ -206,7 +206,7 @@ struct SafetensorsWriterTests {
   func fullDisk(room: Int) throws {
     let path = try folder.write([1, 2, 3], "x.safetensors")
     var written = 0
-    var calls = SafetensorsWriter.Calls.system
+    var calls = DurableFile.Calls.system
     calls.write = { descriptor, start, count in
       if written >= room {
         errno = ENOSPC
@@ -227,7 +227,7 @@ struct SafetensorsWriterTests {
 
   @Test("A disk that fails only when flushed leaves nothing; interrupted and short writes go on")
   func flushAndInterrupt() throws {
-    var calls = SafetensorsWriter.Calls.system
+    var calls = DurableFile.Calls.system
     calls.flush = { _ in
       errno = EDQUOT
       return -1

@@ -156,4 +156,26 @@ import VideoIO
       try FalseColour.tiles(Tensor([Float](repeating: 0, count: 6), shape: [2, 3]))
     }
   }
+
+  @Test("A picture covers another size without distortion: plain stays plain, edges stay where they are, sides are cut")
+  func covering() {
+    let plain = RGBFrame(width: 37, height: 21, red: 200, green: 3, blue: 90)
+    for (width, height) in [(16, 16), (64, 48), (5, 80)] {
+      #expect(
+        plain.covering(width: width, height: height)
+          == RGBFrame(width: width, height: height, red: 200, green: 3, blue: 90))
+    }
+    #expect(plain.covering(width: 37, height: 21) == plain)
+    // Left half black, right half white, 80 x 20; of it the middle 20 columns are kept.
+    let pixels = (0..<20).flatMap { _ in (0..<80).flatMap { [UInt8](repeating: $0 < 40 ? 0 : 255, count: 3) } }
+    let halves = RGBFrame(width: 80, height: 20, pixels: pixels)
+    for size in [10, 20, 40] {
+      let square = halves.covering(width: size, height: size)
+      for row in [0, size - 1] {
+        #expect(square[row, 0].red == 0)
+        #expect(square[row, size - 1].red == 255)
+        #expect(Int(square[row, size / 2 - 1].red) + Int(square[row, size / 2].red) == 255)
+      }
+    }
+  }
 }

@@ -45,6 +45,15 @@ struct TinyVAETests {
     try expectEveryPortioningAgrees(try vae.makeDecoder(), latents, backend)
   }
 
+  @Test("encodes a stream to the same latents bit for bit, however it is portioned and resumed")
+  func encodesInPortions() throws {
+    let backend = CPUBackend(threads: 2)
+    let (fixture, vae) = try load("taehv-a", backend)
+    let encoder = try vae.makeEncoder()
+    #expect([1, 3, 4, 7, 8, 81].map { encoder.latentFrames(of: $0) } == [1, 1, 1, 1, 2, 20])
+    try expectEveryPortioningEncodes(encoder, fixture.tensor("video.0"), backend)
+  }
+
   @Test("of the shipped model decodes its reference latents to the reference frames")
   func shippedDecodes() throws {
     let backend = CPUBackend(threads: 2)

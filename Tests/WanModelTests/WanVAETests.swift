@@ -47,6 +47,15 @@ struct WanVAETests {
     }
   }
 
+  @Test("encodes a stream to the same latents bit for bit, however it is portioned and resumed")
+  func encodesInPortions() throws {
+    let backend = CPUBackend(threads: 2)
+    let (fixture, vae) = try load("wanvae-a", backend)
+    let encoder = try vae.makeEncoder()
+    #expect([1, 4, 5, 8, 9, 81].map { encoder.latentFrames(of: $0) } == [1, 1, 2, 2, 3, 21])
+    try expectEveryPortioningEncodes(encoder, fixture.tensor("video.0"), backend)
+  }
+
   @Test("decodes a stream to the same pixels bit for bit, however it is portioned", arguments: TestBackend.allCases)
   func portions(kind: TestBackend) throws {
     let backend = kind.make()
@@ -94,11 +103,14 @@ func expectEveryPortioningAgrees(_ decoder: any VideoDecoder, _ latents: DeviceT
     decoder.reset()
     var pixels: [Float] = []
     for range in split {
-      // As a resumed run does: all that the stream remembers goes through host memory.
-      let stored = decoder.state.history.mapValues { backend.download($0) }
-      let frames = decoder.state.frames
+      // As a resumed run does: all that the stream remembers goes through a file.
+      var state = StateBuilder()
+      try decoder.state.save(to: &state, as: "decoder", on: backend)
+      let path = NSTemporaryDirectory() + "longtake-stream-\(UUID().uuidString)"
+      defer { try? FileManager.default.removeItem(atPath: path) }
+      try state.write(to: path)
       decoder.reset()
-      decoder.state = VideoStreamState(frames: frames, history: stored.mapValues { backend.upload($0) })
+      decoder.state = try VideoStreamState(from: SavedState(path: path), as: "decoder", on: backend)
       pixels += backend.download(try decoder.decode(backend.slice(latents, range))).floats()
     }
     #expect(pixels == whole.floats(), "portions \(split) differ")

@@ -11,6 +11,7 @@ public final class TinyVAEEncoder: VideoEncoder {
     let down: ConvolutionWeight
     let blocks: [MemoryBlock]
   }
+  public var state = VideoStreamState()
   private let backend: any Backend
   private let first, last: ConvolutionWeight
   private let stages: [Stage]
@@ -37,8 +38,23 @@ public final class TinyVAEEncoder: VideoEncoder {
     }
   }
 
+  private static let group = TinyVAE.pooling.reduce(1, *)
+
+  /// Groups of four.
+  public func videoFrames(of latent: Int) -> Range<Int> { Self.group * latent..<Self.group * (latent + 1) }
+
+  /// Whole groups, so that the last latent frame sees what moves; a clip of fewer than four frames is one.
+  static func latentFrames(of frames: Int) -> Int { max(1, frames / group) }
+  public func latentFrames(of frames: Int) -> Int { Self.latentFrames(of: frames) }
+
   /// See ``VideoEncoder/encode(_:)``. Any number of frames; sizes are multiples of 8.
   public func encode(_ video: DeviceTensor) throws -> DeviceTensor {
+    state = VideoStreamState()
+    return try append(video)
+  }
+
+  /// See ``VideoEncoder/append(_:)``. A number of frames that four does not divide ends the stream.
+  public func append(_ video: DeviceTensor) throws -> DeviceTensor {
     let (side, group) = (1 << TinyVAE.pooling.count, TinyVAE.pooling.reduce(1, *))
     precondition(
       video.shape.count == 4 && video.shape[0] > 0 && video.shape[1] % side == 0 && video.shape[2] % side == 0
@@ -47,9 +63,9 @@ public final class TinyVAEEncoder: VideoEncoder {
     let count = video.shape[0]
     let end = backend.slice(video, count - 1..<count)
     let padded = backend.concatenate([video] + Array(repeating: end, count: (group - count % group) % group))
-    var stream = VideoStreamState()
     let parts = stride(from: 0, to: padded.shape[0], by: group).map { start in
-      latent(backend.slice(padded, start..<start + group), &stream)
+      state.frames += group
+      return latent(backend.slice(padded, start..<start + group), &state)
     }
     var z = backend.concatenate(parts)
     if let scaling { z = backend.scaleChannels(z, scale: scaling.scale, shift: scaling.shift) }

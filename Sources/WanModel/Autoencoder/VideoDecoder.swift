@@ -1,4 +1,5 @@
 import Compute
+import Tensors
 
 /// Turns a stream of latent frames into pixels, whatever the architecture.
 ///
@@ -23,9 +24,24 @@ public protocol VideoDecoder: AnyObject {
   var state: VideoStreamState { get set }
 }
 
-/// Turns a clip into latent frames.
+/// Turns a stream of video frames into latent frames, whatever the architecture.
+///
+/// Portions of any number of latent frames give the same latents bit for bit: frames pass through the network one latent
+/// frame at a time, in order.
 public protocol VideoEncoder: AnyObject {
-  /// Encodes a whole clip.
+  /// The video frames that latent frame `latent` of a stream is made of, beside what the network remembers.
+  func videoFrames(of latent: Int) -> Range<Int>
+  /// Latent frames that a clip of `frames` video frames has; if these need fewer frames, its first ones are left out.
+  func latentFrames(of frames: Int) -> Int
+  /// Encodes the next frames of the stream: those of one latent frame or several, fewer only at the end of a clip if the
+  /// network repeats the last one.
+  ///
+  /// - Parameter video: `[frames, height, width, 3]`, RGB in 0...1.
+  /// - Returns: `[latent frames, channels, h, w]`, normalised as the transformer wants them.
+  func append(_ video: DeviceTensor) throws -> DeviceTensor
+  /// What the stream remembers, to be stored and put back; its `frames` counts video frames.
+  var state: VideoStreamState { get set }
+  /// Encodes a whole clip, a stream of its own; ``state`` is then that at its end.
   ///
   /// - Parameter video: `[frames, height, width, 3]`, RGB in 0...1.
   /// - Returns: `[latent frames, channels, h, w]`, normalised as the transformer wants them.
@@ -47,5 +63,24 @@ public struct VideoStreamState: Sendable {
   public init(frames: Int, history: [String: DeviceTensor]) {
     self.frames = frames
     self.history = history
+  }
+}
+
+extension VideoStreamState {
+  /// Adds the stream to what is to be stored, under names that begin with `name`.
+  public func save(to state: inout StateBuilder, as name: String, on backend: any Backend) throws {
+    try state.add(name, value: frames)
+    for (layer, tensor) in history {
+      state.add("\(name).\(layer)", dtype: .f32, shape: tensor.shape) { backend.download(tensor) }
+    }
+  }
+
+  /// A stream that was stored.
+  /// - Throws: `TensorError` for a state without it.
+  public init(from state: SavedState, as name: String, on backend: any Backend) throws {
+    self.init(frames: try state.value(name), history: [:])
+    for stored in state.names where stored.hasPrefix(name + ".") {
+      history[String(stored.dropFirst(name.count + 1))] = backend.upload(try state.tensor(stored, dtype: .f32))
+    }
   }
 }

@@ -162,6 +162,25 @@ public struct ModelFolder: Sendable {
     return decoder
   }
 
+  /// Latent frames that the folder's autoencoder makes of a clip; see ``VideoEncoder/latentFrames(of:)``.
+  public func latentFrames(ofVideoFrames frames: Int) -> Int {
+    autoencoder == .tiny ? TinyVAEEncoder.latentFrames(of: frames) : (frames - 1) / 4 + 1
+  }
+
+  /// The encoder of the folder's autoencoder, at the start of a stream.
+  /// - Throws: ``ModelError``, for an autoencoder without an encoder too.
+  public func loadEncoder(on backend: any Backend) throws -> any VideoEncoder {
+    let file = autoencoderPath + "/config.json"
+    let weights = try TensorArchive(path: autoencoderPath)
+    switch autoencoder {
+    case .wan: return try WanVAE(try WanVAEConfiguration(path: file), weights: weights, on: backend).makeEncoder()
+    case .tiny:
+      let configuration = try TinyVAEConfiguration(path: file, shapesOf: weights)
+      return try TinyVAE(configuration, weights: weights, on: backend).makeEncoder()
+    case nil: throw ModelError.folder(path: path, problem: "no autoencoder in \(settings.autoencoder)/")
+    }
+  }
+
   /// Compares weights with what the configurations ask for; headers are enough. Each throws
   /// ``ModelError/weights(module:label:missing:extra:misshapen:)``.
   public func checkTransformer(_ source: any WeightSource) throws { _ = try transformer.weightTable.check(source) }

@@ -1,0 +1,104 @@
+import Foundation
+import Testing
+import VideoIO
+
+/// Output that others follow while it grows.
+@Suite struct LiveOutputTests {
+  private static let run = [
+    "--model", repository + "/weights/default", "-p", "a red star", "--size", "64x64", "--steps", "4", "--num-frames",
+    "81",
+    "--quiet",
+  ]
+  private let scratch: Scratch
+  init() throws { scratch = try Scratch() }
+
+  /// Frames of the playlist's chunks so far, and whether it has ended.
+  private func playlist() -> (segments: Int, seconds: Double, isComplete: Bool)? {
+    guard let text = try? String(contentsOfFile: scratch.file("live/live.m3u8"), encoding: .utf8) else { return nil }
+    let lines = text.split(separator: "\n")
+    let times = lines.filter { $0.hasPrefix("#EXTINF:") }.compactMap { Double($0.dropFirst(8).dropLast()) }
+    return (times.count, times.reduce(0, +), lines.last == "#EXT-X-ENDLIST")
+  }
+
+  @Test("A playlist grows chunk by chunk, can be read at any moment, and has the frames of the file")
+  func hls() throws {
+    #expect(try runProgram("generate-video", Self.run + ["-o", "whole.mp4"], in: scratch.path).status == 0)
+    let wanted = try VideoReader.frames(of: scratch.file("whole.mp4"))
+    let process = program("generate-video", Self.run + ["-o", "live/live.m3u8"], in: scratch.path)
+    try process.run()
+    var seen: [Int] = []
+    while process.isRunning {
+      if let found = playlist(), found.segments > 0, seen.last != found.segments, !found.isComplete {
+        // Segment after segment behind the header is what a player reads: all of it must be whole.
+        var bytes = try Data(contentsOf: URL(fileURLWithPath: scratch.file("live/live-init.mp4")))
+        for i in 0..<found.segments {
+          bytes += try Data(contentsOf: URL(fileURLWithPath: scratch.file(String(format: "live/live-%06d.m4s", i))))
+        }
+        try bytes.write(to: URL(fileURLWithPath: scratch.file("so-far.mp4")))
+        let frames = try VideoReader.frameCount(of: scratch.file("so-far.mp4"))
+        #expect(frames == 12 * found.segments - 3 && abs(found.seconds * 16 - Double(frames)) < 1e-3)
+        seen.append(found.segments)
+      }
+      usleep(1000)
+    }
+    #expect(process.terminationStatus == 0)
+    // It was met while it grew, and more than once.
+    #expect(seen.count >= 2, "\(seen)")
+    let end = try #require(playlist())
+    #expect(end.segments == 7 && end.isComplete)
+    // libavformat's own HLS reader finds the same frames as in the mp4.
+    #expect(try VideoReader.frames(of: scratch.file("live/live.m3u8")) == wanted)
+    #expect(try scratch.names("live").count == 10)  // playlist, header, record, 7 segments
+    // A shorter run in the same place leaves nothing of the longer one.
+    let short = try runProgram(
+      "generate-video", Self.run.map { $0 == "81" ? "21" : $0 } + ["-o", "live/live.m3u8"], in: scratch.path)
+    #expect(short.status == 0, "\(short.error)")
+    #expect(try VideoReader.frameCount(of: scratch.file("live/live.m3u8")) == 21)
+    #expect(try scratch.names("live").filter { $0.hasSuffix(".m4s") }.count == 2)
+  }
+
+  @Test("A killed stream goes on in its playlist with the same bytes")
+  func hlsResumed() throws {
+    let flags = Self.run + ["--checkpoint-every", "1"]
+    #expect(
+      try runProgram("generate-video", flags + ["-o", "live/live.m3u8", "--run-dir", "a"], in: scratch.path).status == 0
+    )
+    let names = try scratch.names("live").filter { !$0.hasSuffix(".json") }
+    let wanted = names.map { FileManager.default.contents(atPath: scratch.file("live/" + $0)) }
+    try FileManager.default.removeItem(atPath: scratch.file("live"))
+    let process = program("generate-video", flags + ["-o", "live/live.m3u8", "--run-dir", "b"], in: scratch.path)
+    try process.run()
+    while process.isRunning, !scratch.exists("b/state/ckpt-000003.json") { usleep(1000) }
+    kill(process.processIdentifier, SIGKILL)
+    process.waitUntilExit()
+    let result = try runProgram("generate-video", ["resume", "b"], in: scratch.path)
+    #expect(result.status == 0, "\(result.error)")
+    #expect(try scratch.names("live").filter { !$0.hasSuffix(".json") } == names)
+    #expect(names.map { FileManager.default.contents(atPath: scratch.file("live/" + $0)) } == wanted)
+  }
+
+  @Test("Standard output gives whole chunks while the run goes on")
+  func standardOutput() throws {
+    let process = program("generate-video", Self.run + ["-o", "-"], in: scratch.path)
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    try process.run()
+    var bytes = Data()
+    var counts: [Int] = []
+    while true {
+      let part = pipe.fileHandleForReading.availableData
+      if part.isEmpty { break }
+      bytes += part
+      guard process.isRunning else { continue }
+      try bytes.write(to: URL(fileURLWithPath: scratch.file("so-far.mp4")))
+      if let frames = try? VideoReader.frameCount(of: scratch.file("so-far.mp4")), frames > 0, counts.last != frames {
+        counts.append(frames)
+      }
+    }
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 0)
+    #expect(counts.count >= 2 && counts.allSatisfy { ($0 + 3) % 12 == 0 }, "\(counts)")
+    #expect(try runProgram("generate-video", Self.run + ["-o", "whole.mp4"], in: scratch.path).status == 0)
+    #expect(FileManager.default.contents(atPath: scratch.file("whole.mp4")) == bytes)
+  }
+}
