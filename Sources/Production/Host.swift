@@ -26,6 +26,10 @@ public enum Host {
   /// The instruction set that the kernels use here.
   public static var simd: String { CPUBackend.simdLevel }
 
+  /// The file of this program.
+  static let program =
+    (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+
   /// The processor's name.
   public static var processor: String {
     for line in lines("/proc/cpuinfo") where line.hasPrefix("model name") {

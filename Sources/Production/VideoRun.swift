@@ -58,7 +58,7 @@ public struct VideoRun: Sendable {
     if let cut {
       report(.warning("the prompt has more than \(limit) tokens; this was cut from its end: \"\(cut)\""))
     }
-    let encoder = try model.loadTextEncoder(on: backend)
+    let encoder = try TextCache(model, isEnabled: request.cachesText, on: backend)
     let rows = try encoder.encode(ids: encoding.ids)
     let negativeRows = try settings.negativePrompt.map {
       try encoder.encode(ids: tokenizer.encode(PromptCleaner.clean($0), maximum: limit).ids)
