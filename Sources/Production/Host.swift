@@ -62,6 +62,13 @@ public enum Host {
     return max(0, uptime - ticks / Double(sysconf(Int32(_SC_CLK_TCK))))
   }
 
+  /// Seconds that the threads of this process have computed, all together.
+  static var processorSeconds: Double {
+    var time = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+  }
+
   private static func lines(_ path: String) -> [String] {
     guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return [] }
     return text.split(separator: "\n").map(String.init)

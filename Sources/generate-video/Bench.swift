@@ -6,6 +6,9 @@ struct Bench: ParsableCommand {
     abstract: "Time the operations of a rollout on this machine, at the model's sizes.",
     discussion: "Run it on a quiet machine; compare only figures of one call.")
 
+  @Option(parsing: .unconditional, help: "Runs of each figure; the median counts (default: 7).")
+  var repeats: Int?
+
   @Flag(help: "One JSON object on standard output.")
   var json = false
 
@@ -16,13 +19,16 @@ struct Bench: ParsableCommand {
   @OptionGroup(title: "Computation") var compute: ComputeOptions
 
   func run() throws {
+    if let repeats, !(1...1000).contains(repeats) {
+      throw UsageError("--repeats \(repeats); 1 to 1000 are possible")
+    }
     var request = RunRequest()
     model.apply(to: &request)
     try size.apply(to: &request)
     try memory.apply(to: &request)
     sparsity.apply(to: &request)
     try compute.apply(to: &request)
-    let bench = try OperationBench(RunSettings(request))
+    let bench = try OperationBench(RunSettings(request), repeats: repeats ?? 7)
     print(json ? try Terminal.json(bench, pretty: true) : bench.text)
   }
 }
