@@ -37,6 +37,16 @@ public struct OperationBench: Encodable, Sendable {
     }
   }
 
+  /// Operations that can be timed alone.
+  public enum Part: String, Sendable, CaseIterable {
+    /// Linear layers of the transformer.
+    case linear
+    /// Attention and whole passes, of the first and of the last chunk.
+    case passes
+    /// The decoder.
+    case decode
+  }
+
   public let processor: String
   public let backend: String
   public let threads: Int
@@ -46,11 +56,15 @@ public struct OperationBench: Encodable, Sendable {
   /// Reading two arrays and writing a third, larger than any cache: billions of bytes per second, all threads together.
   public let memoryGigabytesPerSecond: Double
   public let rows: [Row]
+  /// The most memory that the process had.
+  public let peakBytes: Int
 
   /// Runs it.
   ///
-  /// - Parameter repeats: Runs of each operation; the median counts.
-  public init(_ settings: RunSettings, repeats: Int = 7) throws {
+  /// - Parameters:
+  ///   - parts: What to time.
+  ///   - repeats: Runs of each operation; the median counts.
+  public init(_ settings: RunSettings, parts: Set<Part> = Set(Part.allCases), repeats: Int = 7) throws {
     let threads = settings.request.threads ?? Host.physicalCores
     let backend = CPUBackend(threads: threads, precision: settings.precision)
     let c = settings.model.transformer
@@ -68,47 +82,52 @@ public struct OperationBench: Encodable, Sendable {
     }
     (peaks, memoryGigabytesPerSecond) = OperationBench.limits(threads: threads, repeats: repeats)
 
-    let x = numbers([tokens, d])
-    let hidden = numbers([tokens, c.feedForward])
-    let (square, up, down) = (layer(d, d), layer(c.feedForward, d), layer(d, c.feedForward))
-    let product = 2 * Double(tokens) * Double(d)
-    time("linear \(tokens) x \(d) -> \(d)", product * Double(d)) { _ = backend.linear(x, square, activation: .none) }
-    time("linear \(tokens) x \(d) -> \(c.feedForward), gelu", product * Double(c.feedForward)) {
-      _ = backend.linear(x, up, activation: .geluTanh)
-    }
-    time("linear \(tokens) x \(c.feedForward) -> \(d)", product * Double(c.feedForward)) {
-      _ = backend.linear(hidden, down, activation: .none)
-    }
-
-    let transformer = try settings.model.loadTransformer(recipe: settings.rollout.recipe.name, on: backend)
-    let text = transformer.context(text: numbers([24, c.textWidth]))
-    let layout = transformer.layout(geometry: geometry, frames: frames)
-    let memory = try KVMemory(
-      recipe: settings.rollout.recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim,
-      chunkFrames: frames, totalFrames: settings.latentFrames, on: backend)
-    let latents = numbers([frames, c.inputChannels, settings.rollout.latentHeight, settings.rollout.latentWidth])
-    let times = [Float](repeating: 625, count: frames)
-    func pass() { _ = transformer.forward(latents, timesteps: times, text: text, layout: layout, memory: memory) }
-    for chunk in 0..<settings.chunks {
-      memory.begin(frames: frames)
-      if chunk == 0 || chunk + 1 == settings.chunks {
-        let keys = memory.pagesRead * geometry.tile.tokens
-        let seen = "\(memory.visibleFrames) frames in memory"
-        time("attention, \(seen)", 4 * Double(d) * Double(tokens) * Double(keys)) {
-          _ = memory.attend(layer: 0, queries: x, scale: 0.1)
-        }
-        time("pass, \(seen)", c.flops(tokens: Double(tokens), keys: Double(keys))) { pass() }
+    if parts.contains(.linear) {
+      let (x, hidden) = (numbers([tokens, d]), numbers([tokens, c.feedForward]))
+      let (square, up, down) = (layer(d, d), layer(c.feedForward, d), layer(d, c.feedForward))
+      let product = 2 * Double(tokens) * Double(d)
+      time("linear \(tokens) x \(d) -> \(d)", product * Double(d)) { _ = backend.linear(x, square, activation: .none) }
+      time("linear \(tokens) x \(d) -> \(c.feedForward), gelu", product * Double(c.feedForward)) {
+        _ = backend.linear(x, up, activation: .geluTanh)
       }
-      // A memory policy may judge pages by what the clean pass reads of them.
-      memory.beginCleanPass()
-      pass()
-      memory.seal()
+      time("linear \(tokens) x \(c.feedForward) -> \(d)", product * Double(c.feedForward)) {
+        _ = backend.linear(hidden, down, activation: .none)
+      }
     }
-    if settings.model.autoencoder != nil {
+    let latents = numbers([frames, c.inputChannels, settings.rollout.latentHeight, settings.rollout.latentWidth])
+    if parts.contains(.passes) {
+      let transformer = try settings.model.loadTransformer(recipe: settings.rollout.recipe.name, on: backend)
+      let text = transformer.context(text: numbers([24, c.textWidth]))
+      let layout = transformer.layout(geometry: geometry, frames: frames)
+      let memory = try KVMemory(
+        recipe: settings.rollout.recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim,
+        chunkFrames: frames, totalFrames: settings.latentFrames, on: backend)
+      let queries = numbers([tokens, d])
+      let times = [Float](repeating: 625, count: frames)
+      func pass() { _ = transformer.forward(latents, timesteps: times, text: text, layout: layout, memory: memory) }
+      for chunk in 0..<settings.chunks {
+        memory.begin(frames: frames)
+        if chunk == 0 || chunk + 1 == settings.chunks {
+          let keys = memory.pagesRead * geometry.tile.tokens
+          let seen = "\(memory.visibleFrames) frames in memory"
+          time("attention, \(seen)", 4 * Double(d) * Double(tokens) * Double(keys)) {
+            _ = memory.attend(layer: 0, queries: queries, scale: 0.1)
+          }
+          time("pass, \(seen)", c.flops(tokens: Double(tokens), keys: Double(keys))) { pass() }
+        }
+        // A memory policy may judge pages by what the clean pass reads of them.
+        memory.beginCleanPass()
+        pass()
+        memory.seal()
+      }
+    }
+    if parts.contains(.decode), settings.model.autoencoder != nil {
       let decoder = try settings.model.loadDecoder(on: backend)
       let pixels = frames * decoder.framesPerLatent
+      // The call that is not counted is the stream's first, which makes fewer frames.
       try time("decode of a chunk, \(pixels) frames", 0) { _ = try decoder.decode(latents) }
     }
+    peakBytes = Host.memory.peak
     processor = Host.processor
     self.threads = threads
     self.backend = backend.name

@@ -9,6 +9,9 @@ struct Bench: ParsableCommand {
   @Option(parsing: .unconditional, help: "Runs of each figure; the median counts (default: 7).")
   var repeats: Int?
 
+  @Option(help: "Operations to time, of linear, passes, decode, separated by commas (default: all).")
+  var only: String?
+
   @Flag(help: "One JSON object on standard output.")
   var json = false
 
@@ -22,13 +25,22 @@ struct Bench: ParsableCommand {
     if let repeats, !(1...1000).contains(repeats) {
       throw UsageError("--repeats \(repeats); 1 to 1000 are possible")
     }
+    let parts = try only.map { list in
+      try list.split(separator: ",").map { name in
+        guard let part = OperationBench.Part(rawValue: String(name)) else {
+          throw UsageError("--only \(name) is not known; there are linear, passes, decode")
+        }
+        return part
+      }
+    }
     var request = RunRequest()
     model.apply(to: &request)
     try size.apply(to: &request)
     try memory.apply(to: &request)
     sparsity.apply(to: &request)
     try compute.apply(to: &request)
-    let bench = try OperationBench(RunSettings(request), repeats: repeats ?? 7)
+    let bench = try OperationBench(
+      RunSettings(request), parts: Set(parts ?? OperationBench.Part.allCases), repeats: repeats ?? 7)
     print(json ? try Terminal.json(bench, pretty: true) : bench.text)
   }
 }
