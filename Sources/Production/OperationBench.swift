@@ -49,6 +49,7 @@ public struct OperationBench: Encodable, Sendable {
 
   public let processor: String
   public let backend: String
+  public let precision: String
   public let threads: Int
   public let model: String
   /// The best of one core: products of 1024 x 1024 x 1024 in each precision, billions of operations per second.
@@ -131,6 +132,7 @@ public struct OperationBench: Encodable, Sendable {
     processor = Host.processor
     self.threads = threads
     self.backend = backend.name
+    precision = settings.precision.rawValue
     model = settings.model.settings.name
     self.rows = rows
   }
@@ -175,6 +177,35 @@ public struct OperationBench: Encodable, Sendable {
     )
     let seconds = median(of: repeats) { _ = backend.combine(0.5, x, 0.5, y) }.clock
     return (peaks, 12 * Double(count) / seconds / 1e9)
+  }
+
+  /// The least that rows must reach, by the beginning of their names: shares of the best that one core does in the same
+  /// precision, in the processor's seconds, so that neither the machine nor its load matters much.
+  public struct Thresholds: Decodable, Sendable {
+    public let peakShare: [String: Double]
+
+    /// - Throws: ``RunError`` for a file that cannot be read or is none of these.
+    public init(path: String) throws {
+      guard let data = FileManager.default.contents(atPath: path) else { throw RunError("\(path) cannot be read") }
+      let decoder = JSONDecoder()
+      decoder.keyDecodingStrategy = .convertFromSnakeCase
+      do { self = try decoder.decode(Thresholds.self, from: data) } catch {
+        throw RunError("\(path): no thresholds: wanted \"peak_share\", an object of numbers")
+      }
+    }
+  }
+
+  /// What is below its threshold, a line each.
+  public func shortfalls(_ thresholds: Thresholds) -> [String] {
+    let peak = peaks[precision] ?? 0
+    return rows.compactMap { row in
+      guard row.flops > 0, let least = thresholds.peakShare.first(where: { row.name.hasPrefix($0.key) })?.value else {
+        return nil
+      }
+      let share = row.gigaflopsPerProcessorSecond / peak
+      return share >= least
+        ? nil : "\(row.name): \(Int(100 * share)) % of one core's peak, wanted at least \(Int(100 * least)) %"
+    }
   }
 
   /// A table for people.

@@ -119,7 +119,8 @@ public struct VideoRun: Sendable {
         transformer: transformer, text: text, negative: negative, noise: noise(), settings: settings.rollout,
         on: backend)
       kvBytes = rollout.memoryBytes
-      for try await chunk in rollout { try deliver(chunk) }
+      let ahead = RolloutAhead(rollout: rollout, isAhead: RolloutAhead.pays(threads: threads))
+      for try await chunk in ahead { try deliver(chunk) }
     }
     let count = try clock.measure(\.write) { try sink.finish() }
     guard count == settings.frames else {

@@ -12,6 +12,10 @@ struct Bench: ParsableCommand {
   @Option(help: "Operations to time, of linear, passes, decode, separated by commas (default: all).")
   var only: String?
 
+  @Option(
+    help: "A JSON file of shares of the machine's peak that operations must reach; exit status 1 if one does not.")
+  var check: String?
+
   @Flag(help: "One JSON object on standard output.")
   var json = false
 
@@ -25,6 +29,7 @@ struct Bench: ParsableCommand {
     if let repeats, !(1...1000).contains(repeats) {
       throw UsageError("--repeats \(repeats); 1 to 1000 are possible")
     }
+    let thresholds = try check.map { try OperationBench.Thresholds(path: $0) }
     let parts = try only.map { list in
       try list.split(separator: ",").map { name in
         guard let part = OperationBench.Part(rawValue: String(name)) else {
@@ -42,5 +47,8 @@ struct Bench: ParsableCommand {
     let bench = try OperationBench(
       RunSettings(request), parts: Set(parts ?? OperationBench.Part.allCases), repeats: repeats ?? 7)
     print(json ? try Terminal.json(bench, pretty: true) : bench.text)
+    if let missed = thresholds.map(bench.shortfalls), !missed.isEmpty {
+      throw RunError(missed.joined(separator: "; "))
+    }
   }
 }

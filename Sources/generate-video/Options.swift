@@ -186,7 +186,7 @@ struct ComputeOptions: ParsableArguments {
 
   @Flag(
     inversion: .prefixedNo,
-    help: "Keep what the text encoder makes of a prompt in ~/.cache/longtake for later runs (the prompt is not written).")
+    help: "Keep what the text encoder makes of a prompt in ~/.cache/longtake for later runs (not the prompt itself).")
   var textCache = true
 
   func apply(to request: inout RunRequest) throws {
