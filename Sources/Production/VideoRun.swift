@@ -79,7 +79,7 @@ public struct VideoRun: Sendable {
       geometryTile: "\(settings.rollout.geometry().tile)", earlier: earlier?.manifest,
       firstChunk: start?.nextChunk ?? 0)
     try directory.map { try record.write(to: $0.manifestFile) }
-    let encoder = try model.loadTextEncoder(on: backend)
+    let encoder = try TextCache(model, isEnabled: request.cachesText, on: backend)
     let rows = try encoder.encode(ids: encoding.ids)
     let negativeRows = try settings.negativePrompt.map {
       try encoder.encode(ids: tokenizer.encode(PromptCleaner.clean($0), maximum: limit).ids)
@@ -93,7 +93,7 @@ public struct VideoRun: Sendable {
     let negative = negativeRows.map { transformer.context(text: $0) }
     var keeper = try directory.map {
       try StateKeeper(
-        $0, every: request.checkpointEvery, prompt: request.prompt, decoder: decoder, from: earlier, on: backend)
+        $0, prompt: request.prompt, decoder: decoder, from: earlier, on: backend)
     }
     let loadSeconds = Host.processSeconds
     report(.ready(seconds: loadSeconds))
@@ -150,7 +150,7 @@ public struct VideoRun: Sendable {
       }
       if let clip = denoiser.finished {
         let chunk = try deliver(clip)
-        try keeper?.log(chunk, firstFrame: 0, frames: settings.latentFrames)
+        try keeper?.log(chunk, firstFrame: 0, frames: settings.latentFrames, saved: nil)
         report(.chunk(chunk))
       }
     } else {
@@ -158,25 +158,22 @@ public struct VideoRun: Sendable {
         transformer: transformer, text: text, negative: negative, noise: noise(), settings: settings.rollout,
         from: earlier?.rolloutState, on: backend)
       kvBytes = rollout.memoryBytes
+      // Saved in the moment between two chunks, since the next one may begin before this one is decoded.
+      let (chunks, every) = (settings.chunkLimit, request.checkpointEvery)
+      let ahead = RolloutAhead(rollout: rollout, isAhead: RolloutAhead.pays(threads: threads)) { chunk in
+        guard let directory, chunks != chunk.index + 1, stop.isMade || (chunk.index + 1) % every == 0 else { return nil }
+        return try await SavedRollout(rollout, nextChunk: chunk.index + 1, in: directory)
+      }
       do {
-        for try await chunk in rollout {
+        for try await (chunk, saved) in ahead {
           let made = try deliver(chunk)
-          let isLast = settings.chunkLimit == chunk.index + 1
-          let stops = stop.isMade && directory != nil && !isLast
-          // Without a directory to go on from, a run without end is finished by being stopped.
-          let ends = stop.isMade && directory == nil && settings.isEndless
-          if !isLast, keeper?.isDue(after: chunk.index) == true || stops {
-            // The memory is copied before the next chunk may change it.
-            try await keeper?.saveRollout(rollout, nextChunk: chunk.index + 1)
-            try sink.synchronize()
-            try keeper?.log(made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0])
-            try keeper?.commit(decoder, nextChunk: chunk.index + 1, video: sink.position)
-          } else {
-            try keeper?.log(made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0])
-          }
+          if saved != nil { try sink.synchronize() }
+          try keeper?.log(made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0], saved: saved)
+          if saved != nil { try keeper?.commit(decoder, nextChunk: chunk.index + 1, video: sink.position) }
           report(.chunk(made))
-          if stops { throw try stopped(after: chunk.index + 1) }
-          if ends { break }
+          if saved != nil, stop.isMade { throw try stopped(after: chunk.index + 1) }
+          // Without a directory to go on from, a run without end is finished by being stopped.
+          if directory == nil, settings.isEndless, stop.isMade { break }
         }
       } catch let error where !(error is RunStopped) {
         guard directory?.checkpoints.isEmpty == false else { throw error }

@@ -1,12 +1,14 @@
 /// SHA-256 as in FIPS 180-4, for fingerprints of weights: some hundred kilobytes, so that plainness beats speed.
-struct SHA256 {
+package struct SHA256 {
   private var state: [UInt32] = [
     0x6A09_E667, 0xBB67_AE85, 0x3C6E_F372, 0xA54F_F53A, 0x510E_527F, 0x9B05_688C, 0x1F83_D9AB, 0x5BE0_CD19,
   ]
   private var pending: [UInt8] = []
   private var length: UInt64 = 0
 
-  mutating func update(_ bytes: some Sequence<UInt8>) {
+  package init() {}
+
+  package mutating func update(_ bytes: some Sequence<UInt8>) {
     let before = pending.count
     pending.append(contentsOf: bytes)
     length += UInt64(pending.count - before)
@@ -16,12 +18,12 @@ struct SHA256 {
   }
 
   /// Adds a number as eight little-endian bytes.
-  mutating func update(_ number: UInt64) {
+  package mutating func update(_ number: UInt64) {
     update((0..<8).map { UInt8(truncatingIfNeeded: number >> (8 * UInt64($0))) })
   }
 
   /// The digest of all that was added, as 64 hexadecimal digits.
-  consuming func finish() -> String {
+  package consuming func finish() -> String {
     let bits = length * 8
     update([0x80] + [UInt8](repeating: 0, count: (119 - pending.count % 64) % 64))
     update((0..<8).map { UInt8(truncatingIfNeeded: bits >> (56 - 8 * UInt64($0))) })
