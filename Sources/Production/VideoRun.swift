@@ -161,7 +161,9 @@ public struct VideoRun: Sendable {
       // Saved in the moment between two chunks, since the next one may begin before this one is decoded.
       let (chunks, every) = (settings.chunkLimit, request.checkpointEvery)
       let ahead = RolloutAhead(rollout: rollout, isAhead: RolloutAhead.pays(threads: threads)) { chunk in
-        guard let directory, chunks != chunk.index + 1, stop.isMade || (chunk.index + 1) % every == 0 else { return nil }
+        guard let directory, chunks != chunk.index + 1, stop.isMade || (chunk.index + 1) % every == 0 else {
+          return nil
+        }
         return try await SavedRollout(rollout, nextChunk: chunk.index + 1, in: directory)
       }
       do {
