@@ -12,6 +12,8 @@ public final class CPUBackend: Backend {
   let memory = HostAllocator()
   public let precision: Precision
   public let name: String
+  /// What the bytes of a result depend on beside the arguments: precision, instruction set, library.
+  public let arithmetic: String
 
   /// A backend on `threads` threads; `precision` must be one that ``Precision/isSupported`` says yes to.
   public init(threads: Int, precision: Precision = .f32) {
@@ -21,7 +23,8 @@ public final class CPUBackend: Backend {
     self.precision = precision
     let library = precision == .f32 ? nil : Precision.library
     let parts = [CPUBackend.simdLevel, library].compactMap { $0 }.joined(separator: ", ")
-    name = "cpu \(precision.rawValue) (\(parts)), \(threads) thread\(threads == 1 ? "" : "s")"
+    arithmetic = "\(precision.rawValue) (\(parts))"
+    name = "cpu \(arithmetic), \(threads) thread\(threads == 1 ? "" : "s")"
   }
 
   /// The instruction set that the kernels use on this processor: `avx512`, `avx2` or `baseline`.

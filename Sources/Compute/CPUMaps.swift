@@ -11,6 +11,9 @@ extension CPUBackend {
   /// Bytes that one band of unrolled patches may take: small enough for the second-level cache with its products.
   private static let bandBytes = 1 << 20
 
+  /// A convolution without activation into at most so many channels is taken for the last of a network.
+  private static let leavingChannels = 32
+
   public func convolve(
     _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
     padding: SpatialPadding, addedTo residual: DeviceTensor?, activation: Activation
@@ -18,7 +21,8 @@ extension CPUBackend {
     let shape = ConvolutionShape.output(x.shape, history: history?.shape, weight, stride, padding)
     precondition(residual.map { $0.shape == shape } ?? true, "residual \(residual?.shape ?? []) of a map \(shape)")
     if let packed = weight.storage as? PackedLayer {
-      let out = make(shape, activation == .none ? .f32 : .bf16)
+      // Maps are kept as the next convolution reads them; what leaves a network, pixels or latents, in float32.
+      let out = make(shape, activation == .none && weight.outputs <= CPUBackend.leavingChannels ? .f32 : .bf16)
       var finish = Finish(width: weight.outputs, activation: activation, out: host(out.storage))
       finish.bias = packed.bias.map { UnsafePointer($0.floats) }
       finish.residual = residual.map { host($0.storage) }
@@ -103,12 +107,25 @@ extension CPUBackend {
   public func channelNorm(_ x: DeviceTensor, gamma: DeviceTensor, silu: Bool) -> DeviceTensor {
     let channels = x.shape.last ?? 1
     precondition(gamma.count == channels, "a gamma of \(gamma.count) for \(channels) channels")
-    let out = make(x.shape)
-    let (source, result, factors) = (floats(x), floats(out), floats(gamma))
+    // What reads it is a convolution or a linear layer, which would round it anyway.
+    let rounds = precision != .f32
+    let out = make(x.shape, rounds ? .bf16 : .f32)
+    let (input, result, factors) = (host(x.storage), host(out.storage), floats(gamma))
     withExtendedLifetime((x, gamma)) {
       parallel(x.count / channels, grain: 1024) { range in
-        for p in range {
-          lt_channel_norm_f32(result + p * channels, source + p * channels, factors, silu ? 1 : 0, Int32(channels))
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: 2 * channels) { rows in
+          guard let row = rows.baseAddress else { return }
+          for p in range {
+            var source = UnsafePointer(row + channels)
+            if input.form == .bf16 {
+              lt_widen_bf16(row + channels, input.halves + p * channels, Int64(channels))
+            } else {
+              source = UnsafePointer(input.floats + p * channels)
+            }
+            let target = rounds ? row : result.floats + p * channels
+            lt_channel_norm_f32(target, source, factors, silu ? 1 : 0, Int32(channels))
+            if rounds { lt_round_bf16(result.halves + p * channels, row, Int64(channels)) }
+          }
         }
       }
     }

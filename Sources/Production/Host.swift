@@ -26,6 +26,10 @@ public enum Host {
   /// The instruction set that the kernels use here.
   public static var simd: String { CPUBackend.simdLevel }
 
+  /// The file of this program.
+  static let program =
+    (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+
   /// The processor's name.
   public static var processor: String {
     for line in lines("/proc/cpuinfo") where line.hasPrefix("model name") {
@@ -56,6 +60,13 @@ public enum Host {
     // Field 22 of proc(5), the third after the name being field 3.
     guard fields.count > 19, let ticks = Double(fields[19]) else { return 0 }
     return max(0, uptime - ticks / Double(sysconf(Int32(_SC_CLK_TCK))))
+  }
+
+  /// Seconds that the threads of this process have computed, all together.
+  static var processorSeconds: Double {
+    var time = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
   }
 
   private static func lines(_ path: String) -> [String] {

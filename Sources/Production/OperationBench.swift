@@ -5,116 +5,226 @@ import SparseAttention
 import Tensors
 import WanModel
 
-/// Times the operations that a rollout is made of, at a model's own sizes, with random numbers for weights' inputs.
+/// Times the operations that a rollout is made of, at a model's own sizes, with random numbers for weights' inputs, and what
+/// the machine can do at most.
 ///
-/// A program, not a test: run it on a quiet machine. Each figure is the median of several runs.
+/// A program, not a test. Each figure is the median of several runs. Seconds of the processor do not count the time in which
+/// other programs had it: compare those where the machine is not quiet.
 public struct OperationBench: Encodable, Sendable {
   public struct Row: Encodable, Sendable {
     public let name: String
     public let seconds: Double
+    /// Seconds of all threads together.
+    public let processorSeconds: Double
     /// Floating-point operations, a multiplication and an addition counted as two.
     public let flops: Double
     /// Billions of them per second.
     public var gigaflopsPerSecond: Double { flops / seconds / 1e9 }
+    /// Billions of them per second of one processor.
+    public var gigaflopsPerProcessorSecond: Double { flops / processorSeconds / 1e9 }
 
-    enum CodingKeys: String, CodingKey { case name, seconds, flops, gigaflopsPerSecond }
+    enum CodingKeys: String, CodingKey {
+      case name, seconds, processorSeconds, flops, gigaflopsPerSecond, gigaflopsPerProcessorSecond
+    }
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
       try container.encode(name, forKey: .name)
       try container.encode(seconds, forKey: .seconds)
+      try container.encode(processorSeconds, forKey: .processorSeconds)
       try container.encode(flops, forKey: .flops)
       try container.encode(gigaflopsPerSecond, forKey: .gigaflopsPerSecond)
+      try container.encode(gigaflopsPerProcessorSecond, forKey: .gigaflopsPerProcessorSecond)
     }
+  }
+
+  /// Operations that can be timed alone.
+  public enum Part: String, Sendable, CaseIterable {
+    /// Linear layers of the transformer.
+    case linear
+    /// Attention and whole passes, of the first and of the last chunk.
+    case passes
+    /// The decoder.
+    case decode
   }
 
   public let processor: String
   public let backend: String
+  public let precision: String
+  public let threads: Int
   public let model: String
+  /// The best of one core: products of 1024 x 1024 x 1024 in each precision, billions of operations per second.
+  public let peaks: [String: Double]
+  /// Reading two arrays and writing a third, larger than any cache: billions of bytes per second, all threads together.
+  public let memoryGigabytesPerSecond: Double
   public let rows: [Row]
+  /// The most memory that the process had.
+  public let peakBytes: Int
 
   /// Runs it.
   ///
-  /// - Parameter repeats: Runs of each operation; the median counts.
-  public init(_ settings: RunSettings, repeats: Int = 7) throws {
+  /// - Parameters:
+  ///   - parts: What to time.
+  ///   - repeats: Runs of each operation; the median counts.
+  public init(_ settings: RunSettings, parts: Set<Part> = Set(Part.allCases), repeats: Int = 7) throws {
     let threads = settings.request.threads ?? Host.physicalCores
     let backend = CPUBackend(threads: threads, precision: settings.precision)
     let c = settings.model.transformer
     let geometry = try settings.rollout.geometry()
     let (frames, d) = (settings.chunkFrames, c.width)
     let tokens = frames * geometry.tokensPerFrame
-    var random = CounterNoise(seed: 1)
-    func numbers(_ shape: [Int]) -> DeviceTensor {
-      let count = shape.reduce(1, *)
-      return backend.upload(random.initial(chunk: 0, frames: 1, channels: 1, height: 1, width: count).reshaped(shape))
-    }
+    func numbers(_ shape: [Int]) -> DeviceTensor { OperationBench.numbers(shape, on: backend) }
     func layer(_ out: Int, _ input: Int) -> LinearWeight {
       backend.prepareLinear(weight: backend.download(numbers([out, input])), bias: backend.download(numbers([out])))
     }
     var rows: [Row] = []
     func time(_ name: String, _ flops: Double, _ body: () throws -> Void) rethrows {
-      let clock = ContinuousClock()
-      var seconds: [Double] = []
-      for run in 0...repeats {
-        let start = clock.now
-        try body()
-        // The first run takes memory and fills caches.
-        if run > 0 { seconds.append((clock.now - start).seconds) }
+      let (seconds, processorSeconds) = try OperationBench.median(of: repeats, body)
+      rows.append(Row(name: name, seconds: seconds, processorSeconds: processorSeconds, flops: flops))
+    }
+    (peaks, memoryGigabytesPerSecond) = OperationBench.limits(threads: threads, repeats: repeats)
+
+    if parts.contains(.linear) {
+      let (x, hidden) = (numbers([tokens, d]), numbers([tokens, c.feedForward]))
+      let (square, up, down) = (layer(d, d), layer(c.feedForward, d), layer(d, c.feedForward))
+      let product = 2 * Double(tokens) * Double(d)
+      time("linear \(tokens) x \(d) -> \(d)", product * Double(d)) { _ = backend.linear(x, square, activation: .none) }
+      time("linear \(tokens) x \(d) -> \(c.feedForward), gelu", product * Double(c.feedForward)) {
+        _ = backend.linear(x, up, activation: .geluTanh)
       }
-      rows.append(Row(name: name, seconds: seconds.sorted()[seconds.count / 2], flops: flops))
+      time("linear \(tokens) x \(c.feedForward) -> \(d)", product * Double(c.feedForward)) {
+        _ = backend.linear(hidden, down, activation: .none)
+      }
     }
-
-    let x = numbers([tokens, d])
-    let hidden = numbers([tokens, c.feedForward])
-    let (square, up, down) = (layer(d, d), layer(c.feedForward, d), layer(d, c.feedForward))
-    let product = 2 * Double(tokens) * Double(d)
-    time("linear \(tokens) x \(d) -> \(d)", product * Double(d)) { _ = backend.linear(x, square, activation: .none) }
-    time("linear \(tokens) x \(d) -> \(c.feedForward), gelu", product * Double(c.feedForward)) {
-      _ = backend.linear(x, up, activation: .geluTanh)
-    }
-    time("linear \(tokens) x \(c.feedForward) -> \(d)", product * Double(c.feedForward)) {
-      _ = backend.linear(hidden, down, activation: .none)
-    }
-
-    let transformer = try settings.model.loadTransformer(recipe: settings.rollout.recipe.name, on: backend)
-    let text = transformer.context(text: numbers([24, c.textWidth]))
-    let layout = transformer.layout(geometry: geometry, frames: frames)
-    let memory = try KVMemory(
-      recipe: settings.rollout.recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim,
-      chunkFrames: frames, totalFrames: settings.latentFrames, on: backend)
     let latents = numbers([frames, c.inputChannels, settings.rollout.latentHeight, settings.rollout.latentWidth])
-    let times = [Float](repeating: 625, count: frames)
-    func pass() { _ = transformer.forward(latents, timesteps: times, text: text, layout: layout, memory: memory) }
-    for chunk in 0..<settings.chunks {
-      memory.begin(frames: frames)
-      let last = chunk + 1 == settings.chunks
-      if chunk > 0 && !last {
-        pass()
-      } else {
-        let keys = memory.table.resident(layer: 0, head: 0).count * geometry.tile.tokens
-        let seen = "\(memory.visibleFrames) frames in memory"
-        time("attention, \(seen)", 4 * Double(d) * Double(tokens) * Double(keys)) {
-          _ = memory.attend(layer: 0, queries: x, scale: 0.1)
+    if parts.contains(.passes) {
+      let transformer = try settings.model.loadTransformer(recipe: settings.rollout.recipe.name, on: backend)
+      let text = transformer.context(text: numbers([24, c.textWidth]))
+      let layout = transformer.layout(geometry: geometry, frames: frames)
+      let memory = try KVMemory(
+        recipe: settings.rollout.recipe, geometry: geometry, layers: c.layers, heads: c.heads, headDim: c.headDim,
+        chunkFrames: frames, totalFrames: settings.latentFrames, on: backend)
+      let queries = numbers([tokens, d])
+      let times = [Float](repeating: 625, count: frames)
+      func pass() { _ = transformer.forward(latents, timesteps: times, text: text, layout: layout, memory: memory) }
+      for chunk in 0..<settings.chunks {
+        memory.begin(frames: frames)
+        if chunk == 0 || chunk + 1 == settings.chunks {
+          let keys = memory.pagesRead * geometry.tile.tokens
+          let seen = "\(memory.visibleFrames) frames in memory"
+          time("attention, \(seen)", 4 * Double(d) * Double(tokens) * Double(keys)) {
+            _ = memory.attend(layer: 0, queries: queries, scale: 0.1)
+          }
+          time("pass, \(seen)", c.flops(tokens: Double(tokens), keys: Double(keys))) { pass() }
         }
-        time("pass, \(seen)", c.flops(tokens: Double(tokens), keys: Double(keys))) { pass() }
+        // A memory policy may judge pages by what the clean pass reads of them.
+        memory.beginCleanPass()
+        pass()
+        memory.seal()
       }
-      memory.seal()
     }
-    let decoder = try settings.model.loadDecoder(on: backend)
-    try time("decode of a chunk, \(frames * decoder.framesPerLatent) frames", 0) { _ = try decoder.decode(latents) }
+    if parts.contains(.decode), settings.model.autoencoder != nil {
+      let decoder = try settings.model.loadDecoder(on: backend)
+      let pixels = frames * decoder.framesPerLatent
+      // The call that is not counted is the stream's first, which makes fewer frames.
+      try time("decode of a chunk, \(pixels) frames", 0) { _ = try decoder.decode(latents) }
+    }
+    peakBytes = Host.memory.peak
     processor = Host.processor
+    self.threads = threads
     self.backend = backend.name
+    precision = settings.precision.rawValue
     model = settings.model.settings.name
     self.rows = rows
+  }
+
+  private static func numbers(_ shape: [Int], on backend: CPUBackend) -> DeviceTensor {
+    let count = shape.reduce(1, *)
+    var random = CounterNoise(seed: 1)
+    return backend.upload(
+      random.initial(chunk: 0, frames: 1, channels: 1, height: 1, width: count).reshaped(shape))
+  }
+
+  /// Median seconds of a call, on the clock and of the processor. A first call takes memory and fills caches.
+  private static func median(of repeats: Int, _ body: () throws -> Void) rethrows -> (clock: Double, processor: Double)
+  {
+    let clock = ContinuousClock()
+    var (seconds, processorSeconds): ([Double], [Double]) = ([], [])
+    try body()
+    for _ in 0..<repeats {
+      let (start, before) = (clock.now, Host.processorSeconds)
+      try body()
+      seconds.append((clock.now - start).seconds)
+      processorSeconds.append(Host.processorSeconds - before)
+    }
+    return (seconds.sorted()[repeats / 2], processorSeconds.sorted()[repeats / 2])
+  }
+
+  /// See ``peaks`` and ``memoryGigabytesPerSecond``.
+  private static func limits(threads: Int, repeats: Int) -> (peaks: [String: Double], memory: Double) {
+    let side = 1024
+    var peaks: [String: Double] = [:]
+    for precision in Precision.allCases where precision.isSupported {
+      let backend = CPUBackend(threads: 1, precision: precision)
+      let x = numbers([side, side], on: backend)
+      let weight = backend.prepareLinear(weight: backend.download(x), bias: nil)
+      let seconds = median(of: repeats) { _ = backend.linear(x, weight, activation: .none) }.processor
+      peaks[precision.rawValue] = 2 * Double(side * side * side) / seconds / 1e9
+    }
+    let backend = CPUBackend(threads: threads)
+    let count = 1 << 24
+    let (x, y) = (
+      backend.upload(Tensor([Float](repeating: 1, count: count), shape: [count])), numbers([count], on: backend)
+    )
+    let seconds = median(of: repeats) { _ = backend.combine(0.5, x, 0.5, y) }.clock
+    return (peaks, 12 * Double(count) / seconds / 1e9)
+  }
+
+  /// The least that rows must reach, by the beginning of their names: shares of the best that one core does in the same
+  /// precision, in the processor's seconds, so that neither the machine nor its load matters much.
+  public struct Thresholds: Decodable, Sendable {
+    public let peakShare: [String: Double]
+
+    /// - Throws: ``RunError`` for a file that cannot be read or is none of these.
+    public init(path: String) throws {
+      guard let data = FileManager.default.contents(atPath: path) else { throw RunError("\(path) cannot be read") }
+      let decoder = JSONDecoder()
+      decoder.keyDecodingStrategy = .convertFromSnakeCase
+      do { self = try decoder.decode(Thresholds.self, from: data) } catch {
+        throw RunError("\(path): no thresholds: wanted \"peak_share\", an object of numbers")
+      }
+    }
+  }
+
+  /// What is below its threshold, a line each.
+  public func shortfalls(_ thresholds: Thresholds) -> [String] {
+    let peak = peaks[precision] ?? 0
+    return rows.compactMap { row in
+      guard row.flops > 0, let least = thresholds.peakShare.first(where: { row.name.hasPrefix($0.key) })?.value else {
+        return nil
+      }
+      let share = row.gigaflopsPerProcessorSecond / peak
+      return share >= least
+        ? nil : "\(row.name): \(Int(100 * share)) % of one core's peak, wanted at least \(Int(100 * least)) %"
+    }
   }
 
   /// A table for people.
   public var text: String {
     let width = rows.map(\.name.count).max() ?? 0
+    let peak = peaks.sorted { $0.value < $1.value }
+      .map { "\($0.key) \(String(format: "%.0f", $0.value)) GFLOP/s" }.joined(separator: ", ")
+    let head = [
+      "\(model) on \(processor), \(backend)",
+      "one core at most: \(peak); memory \(String(format: "%.1f", memoryGigabytesPerSecond)) GB/s",
+      String(repeating: " ", count: width) + "       time    processor    GFLOP/s      of one core",
+    ]
     let lines = rows.map { row in
       let name = row.name + String(repeating: " ", count: width - row.name.count)
-      let rate = row.flops > 0 ? String(format: "%8.1f GFLOP/s", row.gigaflopsPerSecond) : ""
-      return String(format: "%@ %10.3f ms %@", name, row.seconds * 1000, rate)
+      let rate =
+        row.flops > 0
+        ? String(format: "%10.1f %16.1f", row.gigaflopsPerSecond, row.gigaflopsPerProcessorSecond) : ""
+      return String(format: "%@ %8.3f ms %8.3f ms %@", name, row.seconds * 1000, row.processorSeconds * 1000, rate)
     }
-    return (["\(model) on \(processor), \(backend)"] + lines).joined(separator: "\n")
+    return (head + lines).joined(separator: "\n")
   }
 }

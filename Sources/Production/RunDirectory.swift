@@ -83,8 +83,14 @@ package final class RunDirectory: Sendable {
     }
   }
 
-  /// Removes the temporary files that a killed process left.
+  /// Removes the temporary files that a killed process left, and files of checkpoints that it did not complete.
   func removeLeftovers() {
+    let whole = checkpoints
+    for name in names("state") where name.hasPrefix("ckpt-") {
+      if let number = Int(name.dropFirst(5).prefix { $0 != "." }), !whole.contains(number) {
+        unlink(path + "/state/" + name)
+      }
+    }
     for folder in ["", "state", "chunks"] {
       for name in names(folder) where DurableFile.isLeftover(name) { unlink("\(path)/\(folder)/\(name)") }
     }

@@ -86,6 +86,8 @@ public struct RunRequest: Sendable, Codable {
   public var rng = RandomSource.counter
   /// nil for ``Compute/Precision/standard``: bf16 where the processor has it.
   public var precision: Precision?
+  /// Whether what the text encoder makes of a prompt is kept on disk for later runs.
+  public var cachesText = true
   /// Constant rate factor and preset of x264.
   public var crf = 18.0
   public var preset = "medium"

@@ -8,25 +8,21 @@ import WanModel
 /// Keeps a run directory up to date while a run goes on: events, preview, checkpoints.
 ///
 /// A checkpoint comes about in this order, so that a kill at any moment leaves the one before or the new one, whole:
-/// ``saveRollout(_:nextChunk:)``, the video brought to the disk, ``log(_:firstFrame:frames:)``,
-/// ``commit(_:nextChunk:video:)``.
+/// ``SavedRollout``, the video brought to the disk, ``log(_:firstFrame:frames:saved:)``, ``commit(_:nextChunk:video:)``.
 struct StateKeeper {
   private let directory: RunDirectory
-  private let every: Int
   private let prompts: [String]
   private let backend: any Backend
   private var events: EventLog
   private var preview: PreviewSheet
   private var chunkStart = Date()
-  private var saved: (seconds: Double, bytes: Int)?
 
   /// Gives the decoder the state that it had, if the run goes on.
   init(
-    _ directory: RunDirectory, every: Int, prompts: [String], decoder: any VideoDecoder, from earlier: ContinuedRun?,
+    _ directory: RunDirectory, prompts: [String], decoder: any VideoDecoder, from earlier: ContinuedRun?,
     on backend: any Backend
   ) throws {
     self.directory = directory
-    self.every = every
     self.prompts = prompts
     self.backend = backend
     events = try EventLog(path: directory.eventsFile, nextChunk: earlier?.nextChunk ?? 0)
@@ -38,23 +34,15 @@ struct StateKeeper {
     }
   }
 
-  /// Whether the state is to be saved after a chunk.
-  func isDue(after chunk: Int) -> Bool { (chunk + 1) % every == 0 }
-
   /// Shows the first frame of a chunk in the preview.
   mutating func show(_ picture: RGBFrame, frame: Int, chunk: Int) throws {
     if preview.add(picture, frame: frame, chunk: chunk) { try preview.write(to: directory.previewFile) }
   }
 
-  /// Saves what the next chunk depends on; that chunk must not have begun.
-  mutating func saveRollout(_ rollout: Rollout, nextChunk: Int) async throws {
-    let start = Date()
-    let bytes = try await rollout.save(to: directory.stateFile(.rollout, nextChunk: nextChunk))
-    saved = (Date().timeIntervalSince(start), bytes)
-  }
-
   /// Writes a chunk's entry of the log.
-  mutating func log(_ chunk: ChunkReport, firstFrame: Int, frames: Int, change: PromptReport? = nil) throws {
+  mutating func log(
+    _ chunk: ChunkReport, firstFrame: Int, frames: Int, change: PromptReport? = nil, saved: SavedRollout?
+  ) throws {
     let end = Date()
     try events.append(
       EventLog.Entry(
@@ -66,7 +54,6 @@ struct StateKeeper {
         videoFrames: chunk.frames, prompt: prompts[chunk.prompt],
         promptIndex: chunk.prompt, promptChange: change))
     chunkStart = end
-    saved = nil
   }
 
   /// Completes a checkpoint.
@@ -75,5 +62,18 @@ struct StateKeeper {
   func commit(_ decoder: any VideoDecoder, nextChunk: Int, video: SinkPosition, input: ClipEncoder? = nil) throws {
     _ = try Checkpoint(
       nextChunk: nextChunk, decoder: decoder, preview: preview, video: video, input: input, in: directory, on: backend)
+  }
+}
+
+/// What the next chunk depends on, written between two chunks: the first part of a checkpoint.
+struct SavedRollout: Sendable {
+  let seconds: Double
+  let bytes: Int
+
+  /// Saves a rollout whose next chunk has not begun.
+  init(_ rollout: Rollout, nextChunk: Int, in directory: RunDirectory) async throws {
+    let start = Date()
+    bytes = try await rollout.save(to: directory.stateFile(.rollout, nextChunk: nextChunk))
+    seconds = Date().timeIntervalSince(start)
   }
 }

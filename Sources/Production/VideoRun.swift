@@ -79,7 +79,7 @@ public struct VideoRun: Sendable {
       geometryTile: "\(settings.rollout.geometry().tile)", earlier: earlier?.manifest,
       firstChunk: start?.nextChunk ?? 0)
     try directory.map { try record.write(to: $0.manifestFile) }
-    let encoder = try model.loadTextEncoder(on: backend)
+    let encoder = try TextCache(model, isEnabled: request.cachesText, on: backend)
     let rows = try encodings.map { try encoder.encode(ids: $0.ids) }
     let negativeRows = try settings.negativePrompt.map {
       try encoder.encode(ids: tokenizer.encode(PromptCleaner.clean($0), maximum: limit).ids)
@@ -92,8 +92,7 @@ public struct VideoRun: Sendable {
     let negative = negativeRows.map { transformer.context(text: $0) }
     var keeper = try directory.map {
       try StateKeeper(
-        $0, every: request.checkpointEvery, prompts: request.timeline.segments.map(\.text), decoder: decoder,
-        from: earlier, on: backend)
+        $0, prompts: request.timeline.segments.map(\.text), decoder: decoder, from: earlier, on: backend)
     }
     let loadSeconds = Host.processSeconds
     report(.ready(seconds: loadSeconds))
@@ -152,7 +151,7 @@ public struct VideoRun: Sendable {
       }
       if let clip = denoiser.finished {
         let chunk = try deliver(clip)
-        try keeper?.log(chunk, firstFrame: 0, frames: settings.latentFrames)
+        try keeper?.log(chunk, firstFrame: 0, frames: settings.latentFrames, saved: nil)
         report(.chunk(chunk))
       }
     } else {
@@ -168,41 +167,48 @@ public struct VideoRun: Sendable {
             clip, encoder: model.loadEncoder(on: backend), width: settings.width, height: settings.height,
             from: earlier?.decoderState, firstLatent: settings.rollout.layout.start(of: first), on: backend) : nil
       }
-      var index = first
-      /// The next chunk, from the input as long as it lasts.
-      func advance() async throws -> FinishedChunk? {
-        defer { index += 1 }
-        guard let encoder = input, index < settings.inputChunks else {
-          input = nil
-          return try await rollout.next()
+      // Saved in the moment between two chunks, since the next one may begin before this one is decoded.
+      let (chunks, every) = (settings.chunkLimit, request.checkpointEvery)
+      let ahead = RolloutAhead(rollout: rollout, isAhead: RolloutAhead.pays(threads: threads)) { chunk in
+        guard let directory, chunks != chunk.index + 1, stop.isMade || (chunk.index + 1) % every == 0 else {
+          return nil
         }
-        let latents = try encoder.next(settings.rollout.layout.range(of: index).count)
-        guard let schedule = settings.inputSchedule else { return try await rollout.take(latents) }
-        return try await rollout.next(from: latents, schedule: schedule)
+        return try await SavedRollout(rollout, nextChunk: chunk.index + 1, in: directory)
+      }
+      /// Writes a chunk and completes its checkpoint; false if the run ends here.
+      func complete(_ chunk: FinishedChunk, _ saved: SavedRollout?, input: ClipEncoder? = nil) throws -> Bool {
+        let made = try deliver(chunk)
+        if saved != nil { try sink.synchronize() }
+        try keeper?.log(
+          made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0], change: settings.receipt(of: chunk),
+          saved: saved)
+        if saved != nil {
+          try keeper?.commit(decoder, nextChunk: chunk.index + 1, video: sink.position, input: input)
+        }
+        report(.chunk(made))
+        if saved != nil, stop.isMade { throw try stopped(after: chunk.index + 1) }
+        // Without a directory to go on from, a run without end is finished by being stopped.
+        return !(directory == nil && settings.isEndless && stop.isMade)
       }
       do {
-        while let chunk = try await advance() {
-          let made = try deliver(chunk)
-          let isLast = settings.chunkLimit == chunk.index + 1
-          let stops = stop.isMade && directory != nil && !isLast
-          // Without a directory to go on from, a run without end is finished by being stopped.
-          let ends = stop.isMade && directory == nil && settings.isEndless
-          if !isLast, keeper?.isDue(after: chunk.index) == true || stops {
-            // The memory is copied before the next chunk may change it.
-            try await keeper?.saveRollout(rollout, nextChunk: chunk.index + 1)
-            try sink.synchronize()
-            try keeper?.log(
-              made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0], change: settings.receipt(of: chunk))
-            try keeper?.commit(
-              decoder, nextChunk: chunk.index + 1, video: sink.position,
-              input: chunk.index + 1 < settings.inputChunks ? input : nil)
-          } else {
-            try keeper?.log(
-              made, firstFrame: chunk.firstFrame, frames: chunk.latents.shape[0], change: settings.receipt(of: chunk))
+        var goesOn = true
+        var index = first
+        while goesOn, let encoder = input, index < settings.inputChunks {
+          let latents = try encoder.next(settings.rollout.layout.range(of: index).count)
+          let schedule = settings.inputSchedule
+          let given =
+            if let schedule { try await rollout.next(from: latents, schedule: schedule) } else {
+              try await rollout.take(latents)
+            }
+          guard let chunk = given else { break }
+          index += 1
+          if index == settings.inputChunks { input = nil }
+          goesOn = try complete(chunk, await ahead.save(chunk), input: input)
+        }
+        if goesOn {
+          for try await (chunk, saved) in ahead {
+            if try !complete(chunk, saved) { break }
           }
-          report(.chunk(made))
-          if stops { throw try stopped(after: chunk.index + 1) }
-          if ends { break }
         }
       } catch let error where !(error is RunStopped) {
         guard directory?.checkpoints.isEmpty == false else { throw error }

@@ -1,12 +1,12 @@
 /// SHA-256 as in FIPS 180-4, for fingerprints of weights: some hundred kilobytes, so that plainness beats speed.
 package struct SHA256 {
-  package init() {}
-
   private var state: [UInt32] = [
     0x6A09_E667, 0xBB67_AE85, 0x3C6E_F372, 0xA54F_F53A, 0x510E_527F, 0x9B05_688C, 0x1F83_D9AB, 0x5BE0_CD19,
   ]
   private var pending: [UInt8] = []
   private var length: UInt64 = 0
+
+  package init() {}
 
   package mutating func update(_ bytes: some Sequence<UInt8>) {
     let before = pending.count

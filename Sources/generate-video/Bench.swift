@@ -19,6 +19,13 @@ struct Bench: ParsableCommand {
   @Option(parsing: .unconditional, help: "Runs of each figure; the median counts (default: 7, for wan 3).")
   var repeats: Int?
 
+  @Option(help: "Of operations, those to time: linear, passes, decode, separated by commas (default: all).")
+  var only: String?
+
+  @Option(
+    help: "A JSON file of shares of the machine's peak that operations must reach; exit status 1 if one does not.")
+  var check: String?
+
   @Flag(help: "One JSON object on standard output.")
   var json = false
 
@@ -38,12 +45,24 @@ struct Bench: ParsableCommand {
     if let repeats, !(1...1000).contains(repeats) {
       throw UsageError("--repeats \(repeats); 1 to 1000 are possible")
     }
-    let wanted = parts.isEmpty ? Part.allCases : parts
+    let thresholds = try check.map { try OperationBench.Thresholds(path: $0) }
+    let operations = try only.map { list in
+      try list.split(separator: ",").map { name in
+        guard let part = OperationBench.Part(rawValue: String(name)) else {
+          throw UsageError("--only \(name) is not known; there are linear, passes, decode")
+        }
+        return part
+      }
+    }
+    let wanted = parts.isEmpty ? (only == nil && check == nil ? Part.allCases : [.operations]) : parts
     var answer = Answer()
+    var missed: [String] = []
     if wanted.contains(.operations) {
-      let bench = try OperationBench(RunSettings(request()), repeats: repeats ?? 7)
+      let bench = try OperationBench(
+        RunSettings(request()), parts: Set(operations ?? OperationBench.Part.allCases), repeats: repeats ?? 7)
       answer.operations = bench
       show(bench.text)
+      missed = thresholds.map(bench.shortfalls) ?? []
     }
     if wanted.contains(.shipped) {
       let bench = try RecipeBench(recipes(), repeats: repeats ?? 7)
@@ -56,6 +75,7 @@ struct Bench: ParsableCommand {
       show(bench.text)
     }
     if json { print(try Terminal.json(answer, pretty: true)) }
+    if !missed.isEmpty { throw RunError(missed.joined(separator: "; ")) }
   }
 
   private func show(_ text: String) { if !json { print(text + "\n") } }

@@ -209,8 +209,14 @@ struct ComputeOptions: ParsableArguments {
       """)
   var precision: String?
 
+  @Flag(
+    inversion: .prefixedNo,
+    help: "Keep what the text encoder makes of a prompt in ~/.cache/longtake for later runs (not the prompt itself).")
+  var textCache = true
+
   func apply(to request: inout RunRequest) throws {
     request.threads = threads
+    request.cachesText = textCache
     if let precision {
       guard let known = RunRequest.Precision(rawValue: precision) else {
         throw UsageError("--precision \(precision) is not known; there are f32, bf16, int8")

@@ -20,7 +20,9 @@ func program(_ name: String, _ arguments: [String], in folder: String, environme
   process.executableURL = programs.appendingPathComponent(name)
   process.arguments = arguments
   process.currentDirectoryURL = URL(fileURLWithPath: folder)
-  process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+  // What programs keep for later runs stays out of the user's folders.
+  let cache = ["XDG_CACHE_HOME": NSTemporaryDirectory() + "longtake-test-cache"]
+  process.environment = ProcessInfo.processInfo.environment.merging(cache) { $1 }.merging(environment) { $1 }
   return process
 }
 

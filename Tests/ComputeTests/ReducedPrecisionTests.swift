@@ -151,7 +151,8 @@ import Testing
         }
       }
       let name = "convolution \(c.map) \(c.kernel)"
-      check(name, .bf16, tolerance: 3e-6, seed: random.seed) {
+      // Wide maps are kept in bf16 as they come out.
+      check(name, .bf16, tolerance: c.out <= 32 ? 3e-6 : 4e-3, seed: random.seed) {
         run(.none, rounded, $0)
       } fast: {
         run(.none, { $0 }, $0)

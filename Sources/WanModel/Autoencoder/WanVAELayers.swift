@@ -169,19 +169,34 @@ struct WanVAEHalf: Sendable {
 
   /// The next frames of a stream, `[frames, h, w, in]`.
   func forward(_ x: DeviceTensor, _ stream: inout VideoStreamState, _ backend: any Backend) -> DeviceTensor {
-    let frames = x.shape[0]
-    var y = first.forward(x, &stream, backend)
-    for layer in layers {
-      switch layer {
+    let y = rest(0, first.forward(x, &stream, backend), &stream, backend)
+    stream.frames += x.shape[0]
+    return y
+  }
+
+  /// The layers from `start` on. Where a layer has doubled time, its frames go through the rest one after the other: the
+  /// same numbers, since every later layer remembers what it saw, in a fraction of the memory.
+  private func rest(
+    _ start: Int, _ x: DeviceTensor, _ stream: inout VideoStreamState, _ backend: any Backend
+  ) -> DeviceTensor {
+    var y = x
+    for i in start..<layers.count {
+      switch layers[i] {
       case .residual(let block): y = block.forward(y, &stream, backend)
       case .attention(let block): y = block.forward(y, backend)
       case .down(let block): y = block.forward(y, &stream, backend)
-      case .up(let block): y = block.forward(y, &stream, backend)
+      case .up(let block):
+        let doubled = block.forward(y, &stream, backend)
+        if doubled.shape[0] > y.shape[0] {
+          let parts = (0..<doubled.shape[0]).map { frame in
+            rest(i + 1, backend.slice(doubled, frame..<frame + 1), &stream, backend)
+          }
+          return backend.concatenate(parts)
+        }
+        y = doubled
       }
     }
-    y = last.forward(backend.channelNorm(y, gamma: norm, silu: true), &stream, backend)
-    stream.frames += frames
-    return y
+    return last.forward(backend.channelNorm(y, gamma: norm, silu: true), &stream, backend)
   }
 }
 
