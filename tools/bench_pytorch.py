@@ -201,29 +201,24 @@ class Bench:
         self.saved(self.transformer(torch.bfloat16))
         vae = AutoencoderKLWan().eval().to(torch.bfloat16)
         vae.save_pretrained(self.folder.name + "/vae")
-        vae_folder = self.folder.name
-        peaks = []
+        peaks, others = [], []
 
         def mine():
-            answer = self.ours("--only", "decode", "--num-frames", "9")
+            answer = self.ours("--only", "decode", "--num-frames", "9", "--size", self.options.decode_size)
             row = next(r for r in answer["rows"] if r["name"].startswith("decode"))
             peaks.append(answer["peak_bytes"])
             return row["seconds"] / 12, row["processor_seconds"] / 12
 
         def theirs():
-            return measured_apart(vae_folder, self.options)
-
-        def measured_apart(folder, options):
             # In a process of its own, whose peak memory is the decoder's.
             done = subprocess.run(
-                [sys.executable, __file__, "--decode-only", folder, "--threads", str(options.threads), "--repeats",
-                 str(options.repeats)], capture_output=True, text=True, check=True)
+                [sys.executable, __file__, "--decode-only", self.folder.name, "--threads", str(self.options.threads), "--repeats",
+                 str(self.options.repeats), "--decode-size", self.options.decode_size], capture_output=True, text=True, check=True)
             answer = json.loads(done.stdout.splitlines()[-1])
             others.append(answer["peak_bytes"])
             return answer["seconds"] / 13, answer["processor_seconds"] / 13
 
-        others = []
-        result = self.row("decode of Wan 2.1, bf16, a frame", mine, theirs)
+        result = self.row(f"decode of Wan 2.1 at {self.options.decode_size}, bf16, a frame", mine, theirs)
         result["pytorch_peak_bytes"], result["longtake_peak_bytes"] = max(others), max(peaks)
         result["memory_ratio"] = max(others) / max(peaks)
         print(f"{'':44} peak memory: PyTorch {max(others) / 1e6:.0f} MB, longtake {max(peaks) / 1e6:.0f} MB, "
@@ -236,7 +231,8 @@ def decode_only(options):
 
     torch.set_num_threads(options.threads)
     vae = AutoencoderKLWan.from_pretrained(options.decode_only + "/vae", torch_dtype=torch.bfloat16).eval()
-    latents = torch.randn(1, 16, 4, HEIGHT, WIDTH).bfloat16()
+    width, height = (int(side) // 8 for side in options.decode_size.split("x"))
+    latents = torch.randn(1, 16, 4, height, width).bfloat16()
     with torch.no_grad():
         wall, processor = seconds(lambda: vae.decode(latents, return_dict=False), options.repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -252,6 +248,7 @@ def main():
     parser.add_argument("--program", default=os.path.join(os.path.dirname(__file__), "../.build/release/generate-video"))
     parser.add_argument("--kv", action="store_true", help="keys and values in bytes too where layers are")
     parser.add_argument("--short", action="store_true", help="bf16 without history only, one round")
+    parser.add_argument("--decode-size", default="832x480", help="pixels of the decoder's row; minutes at the full size")
     parser.add_argument("--json", help="write the results here")
     parser.add_argument("--check", help="a file of least ratios; exit status 1 if one is missed")
     parser.add_argument("--decode-only", help=argparse.SUPPRESS)
