@@ -10,13 +10,14 @@ final class ReferencePagePool: PagePool, @unchecked Sendable {
     var temporal: [[Float]] = []
   }
   let layout: PagePoolLayout
+  let format = PageFormat.f32
   var pages: [Page]
 
   init(_ layout: PagePoolLayout) {
     self.layout = layout
     pages = Array(repeating: Page(), count: layout.layers * layout.heads * layout.slots)
   }
-  var bytes: Int { pages.count * layout.tokensPerPage * layout.numbersPerToken * 4 }
+  var bytes: Int { pages.count * layout.tokensPerPage * (2 * layout.headDim + layout.temporalChannels) * 4 }
   func index(layer: Int, head: Int, slot: Int) -> Int {
     precondition(slot >= 0 && slot < layout.slots)
     return ((layer % layout.layers) * layout.heads + head) * layout.slots + slot

@@ -10,7 +10,7 @@ extension RunPlan {
         + (pattern.map { "; anchors every \($0.stride), half window \($0.window), first \($0.first)" } ?? ""),
       "tokens   \(tokensPerFrame) a frame, \(tokensPerChunk) a chunk, pages of \(tile), \(pagesPerFrame) a frame",
       "memory   about \(Format.bytes(peakBytes)): weights \(Format.bytes(weightBytes)), keys and values "
-        + "\(Format.bytes(kvBytes))"
+        + "\(Format.bytes(kvBytes)) in \(kvFormat)"
         + (memory == "every frame" ? " (grows with the length)" : " (whatever the length)"),
       "work     \(Self.operations(flops)), about \(Format.time(estimatedSeconds)) on this machine (an estimate)",
       "chunk  frames     sees  pages  read  density  work",

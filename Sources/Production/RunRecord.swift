@@ -17,6 +17,8 @@ struct RunRecord: Encodable {
     let negativePrompt: String?
     let recipe, memory, positions, tile: String
     let precision: String
+    /// How keys and values were kept.
+    let kv: String
     let threads: Int
     let crf: Double
     let preset: String
@@ -61,7 +63,7 @@ struct RunRecord: Encodable {
       sampler: settings.sampler?.kind.rawValue, guidance: rollout.guidance, negativePrompt: settings.negativePrompt,
       recipe: rollout.recipe.name, memory: rollout.recipe.memory.summary,
       positions: rollout.recipe.positions.rawValue, tile: geometryTile, precision: settings.precision.rawValue,
-      threads: threads, crf: request.crf, preset: request.preset)
+      kv: settings.pages.rawValue, threads: threads, crf: request.crf, preset: request.preset)
     model = settings.model.path
     var parts = [
       ("transformer", settings.model.transformerPath), ("text_encoder", settings.model.textEncoderPath),

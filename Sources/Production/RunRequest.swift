@@ -64,6 +64,8 @@ public struct RunRequest: Sendable {
   public var rng = RandomSource.counter
   /// nil for ``Compute/Precision/standard``: bf16 where the processor has it.
   public var precision: Precision?
+  /// How keys and values are kept; nil to follow the precision.
+  public var pages: PageFormat?
   /// Constant rate factor and preset of x264.
   public var crf = 18.0
   public var preset = "medium"
@@ -125,6 +127,9 @@ public struct RunRequest: Sendable {
     /// `torch.randn` on the CPU, in Self-Forcing's order.
     case torch
   }
+
+  /// `--kv`.
+  public typealias PageFormat = Compute.PageFormat
 
   /// `--precision`.
   public typealias Precision = Compute.Precision

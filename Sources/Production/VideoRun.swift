@@ -50,7 +50,7 @@ public struct VideoRun: Sendable {
     // Only now: until the sink is open, another run may be writing here.
     try directory?.removeEarlierRun()
 
-    let backend = CPUBackend(threads: threads, precision: settings.precision)
+    let backend = CPUBackend(threads: threads, precision: settings.precision, pages: settings.pages)
     let tokenizer = try model.loadTokenizer()
     let limit = model.transformer.textLength
     let encoding = tokenizer.encode(PromptCleaner.clean(request.prompt), maximum: limit)

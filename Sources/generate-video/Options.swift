@@ -184,6 +184,9 @@ struct ComputeOptions: ParsableArguments {
       """)
   var precision: String?
 
+  @Option(help: "How keys and values are kept: f32, bf16 or int8 (default: as the precision).")
+  var kv: String?
+
   func apply(to request: inout RunRequest) throws {
     request.threads = threads
     if let precision {
@@ -191,6 +194,12 @@ struct ComputeOptions: ParsableArguments {
         throw UsageError("--precision \(precision) is not known; there are f32, bf16, int8")
       }
       request.precision = known
+    }
+    if let kv {
+      guard let pages = RunRequest.PageFormat(rawValue: kv) else {
+        throw UsageError("--kv \(kv) is not known; there are f32, bf16, int8")
+      }
+      request.pages = pages
     }
   }
 }
