@@ -45,7 +45,7 @@ LT_INLINE lt_tile lt_tile_in(const lt_attend_arguments *a) {
 }
 
 // Gives a row a new shift, also in the weights of the pages of its block that are not added yet. Seldom called.
-static __attribute__((noinline)) void lt_move_shift(lt_tile t, int row, float shift, int rows, int pending) {
+static __attribute__((noinline, unused)) void lt_move_shift(lt_tile t, int row, float shift, int rows, int pending) {
   const float factor = exp2f(t.shift[row] - shift);
   float *out = t.out + (size_t)row * t.channels, *sums = t.sums + 16 * (size_t)row;
   for (int c = 0; c < t.channels; c++) out[c] *= factor;

@@ -131,7 +131,9 @@ public final class CPUBackend: Backend {
 
   public func releaseUnusedMemory() { memory.trim() }
 
-  public func makePagePool(_ layout: PagePoolLayout) -> any PagePool { CPUPagePool(layout, format: pageFormat, memory: memory) }
+  public func makePagePool(_ layout: PagePoolLayout) -> any PagePool {
+    CPUPagePool(layout, format: pageFormat, memory: memory)
+  }
 }
 
 /// Shape rules of convolutions, shared by the backends.

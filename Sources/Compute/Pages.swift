@@ -60,6 +60,9 @@ public struct PagePoolLayout: Sendable, Equatable, Codable {
     self.tokensPerFrame = tokensPerFrame ?? tokensPerPage
     self.temporalChannels = temporalChannels
   }
+
+  /// Numbers kept for each token of one head: its key, its value and the key's unrotated channels.
+  public var numbersPerToken: Int { 2 * headDim + temporalChannels }
 }
 
 /// Keys and values of fixed capacity in a backend's memory, in the order that its attention kernel reads.

@@ -17,7 +17,7 @@ final class ReferencePagePool: PagePool, @unchecked Sendable {
     self.layout = layout
     pages = Array(repeating: Page(), count: layout.layers * layout.heads * layout.slots)
   }
-  var bytes: Int { pages.count * layout.tokensPerPage * (2 * layout.headDim + layout.temporalChannels) * 4 }
+  var bytes: Int { pages.count * layout.tokensPerPage * layout.numbersPerToken * 4 }
   func index(layer: Int, head: Int, slot: Int) -> Int {
     precondition(slot >= 0 && slot < layout.slots)
     return ((layer % layout.layers) * layout.heads + head) * layout.slots + slot

@@ -97,7 +97,8 @@ import Testing
     var random = RandomTensors()
     let (heads, dim, temporal, tokens) = (2, 24, 8, 12)
     let layout = PagePoolLayout(
-      layers: 1, heads: heads, headDim: dim, slots: 2, tokensPerPage: tokens, tokensPerFrame: 4, temporalChannels: temporal)
+      layers: 1, heads: heads, headDim: dim, slots: 2, tokensPerPage: tokens, tokensPerFrame: 4,
+      temporalChannels: temporal)
     let backend = CPUBackend(threads: 2, pages: format)
     let slots = backend.upload(indices: [0, 1, 1, 0], shape: [heads, 2])
     let angles = (random.tensor(2 * tokens, dim / 2), random.tensor(2 * tokens, dim / 2))
