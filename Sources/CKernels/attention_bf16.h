@@ -15,8 +15,12 @@ enum { LT_BLOCK = 2 };
 
 typedef struct {
   uint16_t *queries;  // [rows][head_dim]
+  uint8_t *bytes;     // [rows][quads of head_dim][4]: queries in steps of 1/127 of each row's largest, plus 128
+  float *steps;       // [rows]
+  float *offsets;     // [rows][64]: products of queries with the mean keys of 64 pages
+  uint32_t *means;    // [head_dim / 2][64]: these mean keys
   uint16_t *weights;  // [LT_BLOCK][rows][64]
-  uint16_t *pages;    // [LT_BLOCK] of keys [head_dim / 2][64][2] and values [32][channels][2], where they must be unpacked
+  uint16_t *pages;    // [LT_BLOCK] of values [32][channels][2], where they must be unpacked
   float *out;         // [rows][channels], not yet divided by the sum
   float *sums;        // [rows][16], of which the sum is the row's total
   float *shift;       // [rows], in base 2
@@ -35,7 +39,11 @@ LT_INLINE lt_tile lt_tile_in(const lt_attend_arguments *a) {
   t.out = next, next += rows * (size_t)t.channels;
   t.sums = next, next += rows * 16;
   t.weights = (uint16_t *)next, next += rows * 32 * LT_BLOCK;
-  t.pages = (uint16_t *)next, next += LT_BLOCK * 32 * (size_t)(a->head_dim + t.channels);
+  t.pages = (uint16_t *)next, next += LT_BLOCK * 32 * (size_t)t.channels;
+  t.means = (uint32_t *)next, next += 32 * (size_t)a->head_dim;
+  t.offsets = next, next += rows * 64;
+  t.steps = next, next += rows;
+  t.bytes = (uint8_t *)next, next += rows * (size_t)lt_quads(a->head_dim);
   t.queries = (uint16_t *)next, next += rows * (size_t)(a->head_dim / 2);
   t.shift = next;
   memset(t.out, 0, sizeof(float) * rows * (size_t)t.channels);

@@ -2,17 +2,21 @@
 //
 // Rows go in groups of 6: 6 x 4 accumulators of 16 numbers, 4 vectors of keys or values and one broadcast pair of the
 // query (or of two weights) fill the 32 registers, so that each loaded vector serves 6 dot products. Two pages are scored
-// before their values are added, which halves the traffic of the output rows. An int8 page becomes a bf16 page in the
-// second-level cache, once for all rows of the tile; the steps of its values go into the weights.
+// before their values are added, which halves the traffic of the output rows.
+//
+// Keys of int8 pages meet queries in int8 (VNNI), which are brought to 0...255 because one side must be unsigned; what that
+// adds is known for each token. The mean key is taken out of a page's keys and comes back as one product for each row and
+// page, in bf16. Values of int8 pages become bf16 in the second-level cache, once for all rows of the tile; their steps go
+// into the weights.
 #include "attention_bf16.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,avx2,fma"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,avx2,fma")
 #endif
 
 // 2^x: x - floor(x) through a polynomial of degree 4 (3e-6), then the exponent. -inf gives 0, NaN stays.
@@ -58,17 +62,61 @@ LT_INLINE void score_group(const uint16_t *q, int head_dim, const uint16_t *k, i
   }
 }
 
+// The same for an int8 page and queries in bytes, as logits in base 2.
+LT_INLINE void score_bytes(const lt_attend_arguments *a, lt_tile t, const lt_key_head *page, int index, int first, __m512 s[LT_GROUP][4], int rows, int vectors, int half) {
+  const int bytes = 4 * lt_quads(a->head_dim);
+  const uint8_t *q = t.bytes + (size_t)first * bytes;
+  const int8_t *k = (const int8_t *)page + lt_key_head_bytes(a->head_dim);
+  __m512i acc[LT_GROUP][4];
+#pragma clang loop unroll(full)
+  for (int c = 0; c < vectors; c++) {
+    const __m512i shift = _mm512_loadu_si512(page->shifts + 16 * c);
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) acc[r][c] = shift;
+  }
+  for (int d = 0; d < bytes; d += 4) {
+    const int8_t *line = k + (size_t)d * a->width;
+    __m512i key[4];
+#pragma clang loop unroll(full)
+    for (int c = 0; c < vectors - half; c++) key[c] = _mm512_loadu_si512(line + 64 * c);
+    __m256i rest = _mm256_setzero_si256();
+    if (half) rest = _mm256_loadu_si256((const __m256i *)(line + 64 * (vectors - 1)));
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) {
+      int32_t four;
+      memcpy(&four, q + (size_t)r * bytes + d, sizeof four);
+      const __m512i query = _mm512_set1_epi32(four);
+#pragma clang loop unroll(full)
+      for (int c = 0; c < vectors - half; c++) acc[r][c] = _mm512_dpbusd_epi32(acc[r][c], query, key[c]);
+      if (half) {
+        const __m256i sum = _mm256_dpbusd_epi32(_mm512_castsi512_si256(acc[r][vectors - 1]), _mm512_castsi512_si256(query), rest);
+        acc[r][vectors - 1] = _mm512_castsi256_si512(sum);
+      }
+    }
+  }
+#pragma clang loop unroll(full)
+  for (int r = 0; r < rows; r++) {
+    const __m512 factor = _mm512_set1_ps(t.steps[first + r] * page->step * t.scale);
+    const __m512 offset = _mm512_set1_ps(t.offsets[64 * (size_t)(first + r) + index % 64] * t.scale);
+#pragma clang loop unroll(full)
+    for (int c = 0; c < vectors; c++) s[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[r][c]), factor, offset);
+  }
+}
+
 // A page to be read, at its place in the block.
 typedef struct {
   int index, place, count;
-  const uint16_t *keys, *values;
-  const float *steps;  // of its values, or NULL
+  const void *keys;
+  const uint16_t *values;
+  const float *steps;  // of the values of an int8 page; NULL for a bf16 page
 } page_view;
 
 // One page and one group of rows: scores, shift, weights in bf16.
 LT_INLINE void weigh_group(const lt_attend_arguments *a, lt_tile t, page_view page, int first, int rows, int vectors, int half) {
   __m512 s[LT_GROUP][4];
-  score_group(t.queries + (size_t)first * a->head_dim, a->head_dim, page.keys, a->width, s, rows, vectors, half);
+  const float unit = page.steps ? 1 : t.scale;
+  if (page.steps) score_bytes(a, t, page.keys, page.index, first, s, rows, vectors, half);
+  else score_group(t.queries + (size_t)first * a->head_dim, a->head_dim, page.keys, a->width, s, rows, vectors, half);
   const int count = page.count;
   const __mmask16 last = (__mmask16)(0xFFFFu >> (16 * vectors - count));
   const __m512 none = _mm512_set1_ps(-INFINITY);
@@ -76,8 +124,8 @@ LT_INLINE void weigh_group(const lt_attend_arguments *a, lt_tile t, page_view pa
   for (int r = 0; r < rows; r++) {
     const int row = first + r;
     const float *bias = lt_bias_of(a, page.index, row);
-    __m512 scale = _mm512_set1_ps(t.scale);
-    float limit = (t.shift[row] + LT_SLACK) * t.inverse_scale;
+    __m512 scale = _mm512_set1_ps(unit);
+    float limit = (t.shift[row] + LT_SLACK) * (page.steps ? 1 : t.inverse_scale);
     if (bias) {
 #pragma clang loop unroll(full)
       for (int c = 0; c < vectors; c++) {
@@ -266,26 +314,43 @@ LT_INLINE void prefetch_part(const void *page, size_t bytes, int i, int n) {
     _mm_prefetch(line + at, _MM_HINT_T1);
 }
 
-// 32 whole numbers as floats, times step plus centre, in bf16.
-LT_INLINE void widen_keys(const int8_t *page, int head_dim, int width, uint16_t *out) {
-  const uint16_t *scales = (const uint16_t *)page;
-  page += lt_key_scale_bytes(head_dim);
-  for (int d = 0; d < head_dim; d += 2, scales += 4) {
-    int64_t centres = (int64_t)(((uint64_t)scales[2] << 48) | ((uint64_t)scales[0] << 16));
-    int64_t steps = (int64_t)(((uint64_t)scales[3] << 48) | ((uint64_t)scales[1] << 16));
-    const __m512 centre = _mm512_castsi512_ps(_mm512_set1_epi64(centres)), step = _mm512_castsi512_ps(_mm512_set1_epi64(steps));
-    const int8_t *line = page + (size_t)d * width;
-    uint16_t *words = out + (size_t)d * width;
-    int j = 0;
-    for (; j + 32 <= 2 * width; j += 32) {
-      const __m512 x = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(line + j))));
-      const __m512 y = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(line + j + 16))));
-      _mm512_storeu_si512(words + j, (__m512i)_mm512_cvtne2ps_pbh(_mm512_fmadd_ps(y, step, centre), _mm512_fmadd_ps(x, step, centre)));
+// Queries in bytes, from 1 to 255 with 128 for zero.
+static void quantise_queries(const lt_attend_arguments *a, lt_tile t) {
+  const int bytes = 4 * lt_quads(a->head_dim);
+  const __m512 sign = _mm512_set1_ps(a->scale < 0 ? -1.0f : 1.0f);
+  for (int r = 0; r < a->rows; r++) {
+    const float *q = a->queries + r * a->query_stride;
+    __m512 most = _mm512_setzero_ps();
+    for (int d = 0; d < a->head_dim; d += 16) {
+      const __mmask16 there = (__mmask16)(a->head_dim - d >= 16 ? 0xFFFF : (1u << (a->head_dim - d)) - 1);
+      most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_maskz_loadu_ps(there, q + d)));
     }
-    if (j < 2 * width) {
-      const __m512 x = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(line + j))));
-      _mm256_storeu_si256((__m256i *)(words + j), (__m256i)_mm512_cvtneps_pbh(_mm512_fmadd_ps(x, step, centre)));
+    const float largest = _mm512_reduce_max_ps(most);
+    const __m512 inverse = _mm512_mul_ps(sign, _mm512_set1_ps(largest > 0 ? 127.0f / largest : 0));
+    t.steps[r] = largest / 127.0f;
+    for (int d = 0; d < bytes; d += 16) {
+      const __mmask16 there = (__mmask16)(a->head_dim - d >= 16 ? 0xFFFF : (1u << (a->head_dim - d)) - 1);
+      const __mmask16 room = (__mmask16)(bytes - d >= 16 ? 0xFFFF : (1u << (bytes - d)) - 1);
+      __m512i x = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(there, q + d), inverse));
+      x = _mm512_max_epi32(_mm512_min_epi32(x, _mm512_set1_epi32(127)), _mm512_set1_epi32(-127));
+      _mm_mask_storeu_epi8(t.bytes + (size_t)r * bytes + d, room, _mm512_cvtepi32_epi8(_mm512_add_epi32(x, _mm512_set1_epi32(128))));
     }
+  }
+}
+
+// Products of all queries with the mean keys of the pages from `from` on, at most 64.
+static void meet_means(const lt_attend_arguments *a, lt_tile t, int from) {
+  const int end = a->keyed_from - from < 64 ? a->keyed_from : from + 64;
+  memset(t.means, 0, 128 * (size_t)a->head_dim);
+  for (int p = from; p < end; p++) {
+    const lt_key_head *page = a->keys[p];
+    for (int d = 0; d < a->head_dim; d += 2) t.means[(size_t)d * 32 + (p - from)] = page->means[d] | (uint32_t)page->means[d + 1] << 16;
+  }
+  for (int r = 0; r < a->rows; r++) {
+    __m512 s[LT_GROUP][4];
+    score_group(t.queries + (size_t)r * a->head_dim, a->head_dim, (const uint16_t *)t.means, 64, s, 1, 4, 0);
+#pragma clang loop unroll(full)
+    for (int c = 0; c < 4; c++) _mm512_storeu_ps(t.offsets + 64 * (size_t)r + 16 * c, s[0][c]);
   }
 }
 
@@ -302,11 +367,9 @@ static page_view view_of(const lt_attend_arguments *a, lt_tile t, int index, int
   page_view page = {index, place, a->counts[index], a->keys[index], a->values[index], NULL};
   if (lt_format_of(a, index) == LT_BF16) return page;
   const int padded = lt_value_tokens(a->tokens);
-  uint16_t *keys = t.pages + (size_t)place * 64 * (size_t)(a->head_dim + t.channels), *values = keys + (size_t)64 * a->head_dim;
+  uint16_t *values = t.pages + (size_t)place * 64 * (size_t)t.channels;
   page.steps = a->values[index];
-  widen_keys(a->keys[index], a->head_dim, a->width, keys);
   widen_values((const int8_t *)(page.steps + padded), (int64_t)padded * t.channels, values);
-  page.keys = keys;
   page.values = values;
   return page;
 }
@@ -314,12 +377,14 @@ static page_view view_of(const lt_attend_arguments *a, lt_tile t, int index, int
 void lt_attend_bf16_avx512(const lt_attend_arguments *a) {
   const lt_tile t = lt_tile_in(a);
   round_queries(a, t);
+  if (a->format == LT_INT8) quantise_queries(a, t);
   const int groups = (a->rows + LT_GROUP - 1) / LT_GROUP, padded = lt_value_tokens(a->tokens);
   const size_t key_bytes = (size_t)lt_key_page_bytes(a->format, a->head_dim, a->tokens);
   const size_t value_bytes = (size_t)lt_value_page_bytes(a->format, a->head_dim, a->tokens);
   const size_t page_step = 64 * (size_t)a->rows;
   for (int p = 0; p < a->pages; p += LT_BLOCK) {
     const int pages = a->pages - p < LT_BLOCK ? a->pages - p : LT_BLOCK;
+    if (a->format == LT_INT8 && p % 64 == 0 && p < a->keyed_from) meet_means(a, t, p);
     const uint16_t *values[LT_BLOCK];
     int pairs[LT_BLOCK];
     for (int i = 0; i < pages; i++) {

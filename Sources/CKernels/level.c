@@ -14,7 +14,7 @@ int lt_level(void) {
   if (found == LT_AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
     found = LT_AVX512;
-  if (found == LT_AVX512 && __builtin_cpu_supports("avx512bf16")) found = LT_AVX512_BF16;
+  if (found == LT_AVX512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) found = LT_AVX512_BF16;
   const char *wanted = getenv("LONGTAKE_SIMD");
   for (int i = LT_BASELINE; wanted && i < found; i++)
     if (strcmp(wanted, names[i]) == 0) found = i;

@@ -10,7 +10,7 @@ int64_t lt_key_page_bytes(int format, int head_dim, int tokens) {
   switch (format) {
     case LT_F32: return whole_lines(4 * head_dim * width);
     case LT_BF16: return whole_lines(2 * head_dim * width);
-    default: return whole_lines(head_dim * width + lt_key_scale_bytes(head_dim));
+    default: return whole_lines(4 * lt_quads(head_dim) * width + (int64_t)lt_key_head_bytes(head_dim));
   }
 }
 
@@ -32,27 +32,35 @@ LT_INLINE void pack_keys_bf16(uint32_t *page, const float *rows, int stride, int
       page[(size_t)p * width + t] = lt_bf16_of(rows[(size_t)t * stride + 2 * p]) | (uint32_t)lt_bf16_of(rows[(size_t)t * stride + 2 * p + 1]) << 16;
 }
 
-// Each channel's numbers less their middle, in steps of 1/127 of the farthest. Middle and step are kept in bf16.
-LT_INLINE void pack_keys_int8(int8_t *page, uint16_t *scales, const float *rows, int stride, int first, int end, int width, int count) {
-  for (int d = first; d < end; d++) {
-    float low = INFINITY, high = -INFINITY;
+// Each channel less its mean, in steps of 1/127 of the longest pair of channels. That length is the same after any turn of
+// all tokens by one angle, and so the step is kept when only the leading channels are written anew.
+LT_INLINE void pack_keys_int8(void *page, const float *rows, int stride, int first, int end, int head_dim, int width, int count) {
+  lt_key_head *head = page;
+  int8_t *numbers = lt_key_numbers(page, head_dim);
+  float longest = 0;
+  for (int d = first; d < end; d += 2) {
+    float sums[2] = {0, 0};
+    for (int t = 0; t < count; t++)
+      for (int i = 0; i < 2; i++) sums[i] += rows[(size_t)t * stride + d + i];
+    for (int i = 0; i < 2; i++) head->means[d + i] = lt_bf16_of(sums[i] / (float)count);
     for (int t = 0; t < count; t++) {
-      const float x = rows[(size_t)t * stride + d];
-      low = x < low ? x : low;
-      high = x > high ? x : high;
+      const float x = rows[(size_t)t * stride + d] - lt_float_of(head->means[d]), y = rows[(size_t)t * stride + d + 1] - lt_float_of(head->means[d + 1]);
+      longest = x * x + y * y > longest ? x * x + y * y : longest;
     }
-    const uint16_t centre = lt_bf16_of(0.5f * (low + high));
-    const float middle = lt_float_of(centre);
-    float farthest = high - middle > middle - low ? high - middle : middle - low;
-    // Rounded up, so that no number needs more than 127 steps.
-    uint16_t step = lt_bf16_of(farthest / 127.0f * 1.0079f);
-    const float inverse = lt_float_of(step) > 0 ? 1.0f / lt_float_of(step) : 0;
-    scales[2 * d] = centre;
-    scales[2 * d + 1] = step;
+  }
+  if (first == 0 && end == head_dim) head->step = sqrtf(longest) / 127.0f;
+  const float inverse = head->step > 0 ? 1.0f / head->step : 0;
+  for (int d = first; d < end; d++)
     for (int t = 0; t < count; t++) {
-      const float x = rintf((rows[(size_t)t * stride + d] - middle) * inverse);
-      page[((size_t)(d / 2) * width + t) * 2 + d % 2] = (int8_t)(x > 127 ? 127 : x < -127 ? -127 : x);
+      const float x = rintf((rows[(size_t)t * stride + d] - lt_float_of(head->means[d])) * inverse);
+      // What is no number is so in the mean too.
+      numbers[((size_t)(d / 4) * width + t) * 4 + d % 4] = x != x ? 0 : (int8_t)(x > 127 ? 127 : x < -127 ? -127 : x);
     }
+  for (int t = 0; t < count; t++) {
+    int32_t sum = 0;
+    for (int d = 0; d < head_dim; d++) sum += numbers[((size_t)(d / 4) * width + t) * 4 + d % 4];
+    for (int d = head_dim; d % 4; d++) numbers[((size_t)(d / 4) * width + t) * 4 + d % 4] = 0;
+    head->shifts[t] = -128 * sum;
   }
 }
 
@@ -63,7 +71,7 @@ LT_INLINE void pack_keys(int format, void *page, const float *rows, int stride, 
         for (int t = 0; t < count; t++) ((float *)page)[(size_t)d * width + t] = rows[(size_t)t * stride + d];
       break;
     case LT_BF16: pack_keys_bf16(page, rows, stride, first, end, width, count); break;
-    default: pack_keys_int8((int8_t *)page + lt_key_scale_bytes(head_dim), page, rows, stride, first, end, width, count);
+    default: pack_keys_int8(page, rows, stride, first, end, head_dim, width, count);
   }
 }
 
@@ -94,13 +102,16 @@ LT_INLINE void pack_values_int8(void *page, const float *values, ptrdiff_t strid
   int8_t *numbers = (int8_t *)(steps + padded);
   for (int t = 0; t < count; t++) {
     const float *row = values + t * stride;
-    float largest = 0;
-    for (int c = 0; c < head_dim; c++) largest = fabsf(row[c]) > largest ? fabsf(row[c]) : largest;
-    const float inverse = largest > 0 ? 127.0f / largest : 0;
-    steps[t] = largest / 127.0f;
+    float largest = 0, wrong = 0;
+    for (int c = 0; c < head_dim; c++) {
+      largest = fabsf(row[c]) > largest ? fabsf(row[c]) : largest;
+      wrong += row[c] - row[c];  // 0, or no number
+    }
+    const float inverse = largest > 0 && wrong == 0 ? 127.0f / largest : 0;
+    steps[t] = largest / 127.0f + wrong;
     for (int c = 0; c < head_dim; c++) {
       const int panel = c / LT_PANEL * LT_PANEL, channels = all - panel < LT_PANEL ? all - panel : LT_PANEL;
-      numbers[(size_t)panel * padded + ((size_t)(t / 2) * channels + (c - panel)) * 2 + t % 2] = (int8_t)rintf(row[c] * inverse);
+      numbers[(size_t)panel * padded + ((size_t)(t / 2) * channels + (c - panel)) * 2 + t % 2] = inverse == 0 ? 0 : (int8_t)rintf(row[c] * inverse);
     }
   }
   if (count % 2) steps[count] = 0;
@@ -160,8 +171,8 @@ LT_DISPATCH(lt_write_page, (const lt_write_page_arguments *a), (a))
 // Keys [head_dim][wide], wide being width rounded up to 16, columns from count on zero.
 LT_INLINE void lt_unpack_keys_body(int format, const void *page, int head_dim, int tokens, int count, float *out) {
   const int width = lt_page_width(format, tokens), wide = (width + 15) / 16 * 16;
-  const uint16_t *scales = page;
-  const int8_t *numbers = (const int8_t *)page + lt_key_scale_bytes(head_dim);
+  const lt_key_head *head = page;
+  const int8_t *numbers = (const int8_t *)page + lt_key_head_bytes(head_dim);
   for (int d = 0; d < head_dim; d++) {
     float *row = out + (size_t)d * wide;
     switch (format) {
@@ -171,7 +182,7 @@ LT_INLINE void lt_unpack_keys_body(int format, const void *page, int head_dim, i
         break;
       default:
         for (int t = 0; t < count; t++)
-          row[t] = lt_float_of(scales[2 * d]) + lt_float_of(scales[2 * d + 1]) * numbers[((size_t)(d / 2) * width + t) * 2 + d % 2];
+          row[t] = lt_float_of(head->means[d]) + head->step * numbers[((size_t)(d / 4) * width + t) * 4 + d % 4];
     }
     for (int t = count; t < wide; t++) row[t] = 0;
   }

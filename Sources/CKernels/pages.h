@@ -3,8 +3,10 @@
 // f32:  keys [head_dim][width], values [tokens][channels].
 // bf16: keys in pairs of neighbouring channels, [head_dim / 2][width][2], so that one 32-bit lane holds what one pair of a
 //       query meets; values in pairs of neighbouring tokens, in panels of up to 64 channels, [tokens / 2][channels][2].
-// int8: the same order. Keys are preceded by each channel's middle and step in bf16, [head_dim][2]; values by each token's
-//       step in float32, [tokens].
+// int8: keys as whole numbers of steps from each channel's mean, in fours of neighbouring channels, [head_dim / 4][width][4],
+//       one 32-bit lane for four of a query. In front of them lt_key_head: the step of the page, -128 times the sum of each
+//       token's numbers (what a query shifted to 0...255 adds), and the means in bf16. Values in the order of bf16 ones, behind
+//       each token's step in float32, [tokens].
 // Width is tokens rounded up to 16 (f32) or 8; channels are head_dim rounded up to 16; tokens of values are rounded up to 2.
 #pragma once
 #include "bf16.h"
@@ -13,8 +15,16 @@ enum { LT_PANEL = 64 };
 
 LT_INLINE int lt_channels(int head_dim) { return (head_dim + 15) / 16 * 16; }
 LT_INLINE int lt_value_tokens(int tokens) { return (tokens + 1) / 2 * 2; }
-// Middle and step of each channel, rounded up to a cache line.
-LT_INLINE int lt_key_scale_bytes(int head_dim) { return (4 * head_dim + 63) / 64 * 64; }
+
+typedef struct {
+  int32_t shifts[64];
+  float step;
+  float padding[15];
+  uint16_t means[];  // [head_dim], up to whole cache lines; then the numbers
+} lt_key_head;
+LT_INLINE int lt_quads(int head_dim) { return (head_dim + 3) / 4; }
+LT_INLINE size_t lt_key_head_bytes(int head_dim) { return sizeof(lt_key_head) + (size_t)(2 * head_dim + 63) / 64 * 64; }
+LT_INLINE int8_t *lt_key_numbers(void *page, int head_dim) { return (int8_t *)page + lt_key_head_bytes(head_dim); }
 
 // A bf16 number is the upper half of a float.
 LT_INLINE float lt_float_of(uint16_t x) {

@@ -3,7 +3,7 @@ public enum PageFormat: String, Sendable, Codable, CaseIterable {
   case f32
   /// Each number rounded to 8 significant bits.
   case bf16
-  /// Keys in 255 steps between the least and the greatest of each page's channel, values in 255 steps of each token's own.
+  /// Keys as steps from the mean of each channel, the step being the page's; values as steps of each token's own.
   case int8
 
   /// What goes with a precision of matrix products: the same.
@@ -23,8 +23,8 @@ public enum PageFormat: String, Sendable, Codable, CaseIterable {
     switch self {
     case .f32: return 4 * numbers + temporal
     case .bf16: return 2 * numbers + temporal
-    // A middle and a step in bf16 for each channel of a page, a step in float32 for each token.
-    case .int8: return numbers + 4 + Double(4 * headDim) / Double(tokensPerPage) + temporal
+    // A mean in bf16 for each channel of a page and its step; a step and a sum for each token.
+    case .int8: return numbers + 8 + Double(2 * headDim + 4) / Double(tokensPerPage) + temporal
     }
   }
 }
