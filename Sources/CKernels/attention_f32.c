@@ -1,14 +1,13 @@
-// Block-sparse attention in float32: one tile of queries over a list of pages, one online softmax.
+// Block-sparse attention in float32: one tile of queries over a list of pages, one online softmax. Pages of other formats
+// are unpacked one by one, which is shared by all rows of the tile.
 //
 // Keys are stored [head_dim][width], so that the scores of a page are sums of (one query number) x (a vector of keys);
 // values [count][value_stride], so that the output is a sum of (one weight) x (a vector of value channels). Query rows go
 // in groups of 6: 6 x 4 accumulators, 4 loads, and the broadcasts from memory fill the 32 vector registers.
-#include "simd.h"
-
-enum { GROUP = 6 };
+#include "attention.h"
 
 LT_INLINE void scores(const float *q, ptrdiff_t stride, int head_dim, const float *k, int width, float *s, int rows, int vectors) {
-  lt_v16 acc[GROUP][4];
+  lt_v16 acc[LT_GROUP][4];
   for (int r = 0; r < rows; r++)
     for (int c = 0; c < vectors; c++) acc[r][c] = lt_splat(0);
   for (int d = 0; d < head_dim; d++) {
@@ -24,7 +23,7 @@ LT_INLINE void scores(const float *q, ptrdiff_t stride, int head_dim, const floa
 }
 
 LT_INLINE void add_values(const float *p, const float *v, int value_stride, int count, float *o, int rows, int vectors) {
-  lt_v16 acc[GROUP][4];
+  lt_v16 acc[LT_GROUP][4];
   for (int r = 0; r < rows; r++)
     for (int c = 0; c < vectors; c++) acc[r][c] = lt_load(o + (size_t)r * value_stride + 16 * c);
   for (int j = 0; j < count; j++) {
@@ -40,32 +39,56 @@ LT_INLINE void add_values(const float *p, const float *v, int value_stride, int 
 }
 
 // Constant extents let the compiler keep the accumulators in registers.
-LT_INLINE void scores_of(const float *q, ptrdiff_t stride, int head_dim, const float *k, int width, float *s, int rows) {
-#define WIDTH(n) (rows == GROUP ? scores(q, stride, head_dim, k, width, s, GROUP, n) : scores(q, stride, head_dim, k, width, s, 1, n))
-  switch (width) {
-    case 16: WIDTH(1); break;
-    case 32: WIDTH(2); break;
-    case 48: WIDTH(3); break;
-    default: WIDTH(4);
+#define ROWS(CALL)         \
+  switch (rows) {          \
+    case 1: CALL(1) break; \
+    case 2: CALL(2) break; \
+    case 3: CALL(3) break; \
+    case 4: CALL(4) break; \
+    case 5: CALL(5) break; \
+    default: CALL(6)       \
   }
-#undef WIDTH
+
+LT_INLINE void scores_of(const float *q, ptrdiff_t stride, int head_dim, const float *k, int width, float *s, int rows) {
+#define SCORES_1(n) scores(q, stride, head_dim, k, width, s, n, 1);
+#define SCORES_2(n) scores(q, stride, head_dim, k, width, s, n, 2);
+#define SCORES_3(n) scores(q, stride, head_dim, k, width, s, n, 3);
+#define SCORES_4(n) scores(q, stride, head_dim, k, width, s, n, 4);
+  switch (width) {
+    case 16: ROWS(SCORES_1) break;
+    case 32: ROWS(SCORES_2) break;
+    case 48: ROWS(SCORES_3) break;
+    default: ROWS(SCORES_4)
+  }
 }
 
 LT_INLINE void add_values_of(const float *p, const float *v, int value_stride, int count, float *o, int rows) {
+#define ADD_1(n) add_values(p, v + c, value_stride, count, o + c, n, 1);
+#define ADD_4(n) add_values(p, v + c, value_stride, count, o + c, n, 4);
   int c = 0;
-  for (; c + 64 <= value_stride; c += 64) {
-    if (rows == GROUP) add_values(p, v + c, value_stride, count, o + c, GROUP, 4);
-    else add_values(p, v + c, value_stride, count, o + c, 1, 4);
-  }
-  for (; c < value_stride; c += 16) {
-    if (rows == GROUP) add_values(p, v + c, value_stride, count, o + c, GROUP, 1);
-    else add_values(p, v + c, value_stride, count, o + c, 1, 1);
-  }
+  for (; c + 64 <= value_stride; c += 64) ROWS(ADD_4)
+  for (; c < value_stride; c += 16) ROWS(ADD_1)
+}
+
+// Keys [head_dim][width rounded up to 16] and values [count][channels] of a page, in `page` unless they lie so already.
+LT_INLINE const float *keys_of(const lt_attend_arguments *a, int p, float *page) {
+  const int format = lt_format_of(a, p);
+  if (format == LT_F32) return a->keys[p];
+  lt_unpack_keys(format, a->keys[p], a->head_dim, a->tokens, a->counts[p], page);
+  return page;
+}
+LT_INLINE const float *values_of(const lt_attend_arguments *a, int p, float *page) {
+  const int format = lt_format_of(a, p);
+  if (format == LT_F32) return a->values[p];
+  page += (size_t)a->head_dim * 64;
+  lt_unpack_values(format, a->values[p], a->head_dim, a->tokens, a->counts[p], page);
+  return page;
 }
 
 // Sum over rows of the weights that each page received: a page's part of a row's sum was `sums[0]` under the maximum
 // `sums[1]`. Summary rows are weighed anew, one by one.
-LT_INLINE void masses(const lt_attend_f32_arguments *a, float *weight, const float *lse) {
+LT_INLINE void masses(const lt_attend_arguments *a, float *weight, const float *lse, float *page) {
+  const int width = (a->width + 15) / 16 * 16;
   for (int p = 0; p < a->keyed_from; p++) {
     float mass = 0;
     for (int r = 0; r < a->rows; r++) {
@@ -78,23 +101,27 @@ LT_INLINE void masses(const lt_attend_f32_arguments *a, float *weight, const flo
     float *mass = a->key_mass + (size_t)(p - a->keyed_from) * a->width;
     const float *bias = a->biases ? a->biases[p] : NULL;
     memset(mass, 0, sizeof(float) * (size_t)a->width);
+    const float *keys = keys_of(a, p, page);
     for (int r = 0; r < a->rows; r++) {
       if (lse[r] == -INFINITY) continue;
-      scores_of(a->queries + r * a->query_stride, a->query_stride, a->head_dim, a->keys[p], a->width, weight, 1);
+      scores_of(a->queries + r * a->query_stride, a->query_stride, a->head_dim, keys, width, weight, 1);
       for (int j = 0; j < a->counts[p]; j++)
         weight[j] = weight[j] * a->scale + (bias ? bias[j + r * a->bias_row_step] : 0) - lse[r];
-      for (int j = a->counts[p]; j < a->width; j++) weight[j] = -INFINITY;
-      for (int j = 0; j < a->width; j += 16) lt_store(mass + j, lt_load(mass + j) + lt_exp(lt_load(weight + j)));
+      for (int j = a->counts[p]; j < width; j++) weight[j] = -INFINITY;
+      for (int j = 0; j < width; j += 16) lt_store(weight + j, lt_exp(lt_load(weight + j)));
+      for (int j = 0; j < a->counts[p]; j++) mass[j] += weight[j];
     }
   }
 }
 
-LT_INLINE void lt_attend_f32_body(const lt_attend_f32_arguments *a) {
-  const int rows = a->rows, stride = a->value_stride, width = a->width;
+LT_INLINE void lt_attend_f32_body(const lt_attend_arguments *a) {
+  const int rows = a->rows, stride = lt_channels(a->head_dim), width = (a->width + 15) / 16 * 16;
+  const int groups = (rows + LT_GROUP - 1) / LT_GROUP;
   float *out = a->scratch;                       // [rows][value_stride], not yet divided by the sum
   float *weight = out + (size_t)rows * stride;   // [rows][64]
   float *highest = weight + (size_t)rows * 64;   // [rows]
   float *total = highest + rows;                 // [rows]
+  float *page = total + rows;                    // an unpacked page: [head_dim][64] and [64][value_stride]
   memset(out, 0, sizeof(float) * (size_t)rows * stride);
   for (int r = 0; r < rows; r++) {
     highest[r] = -INFINITY;
@@ -102,10 +129,10 @@ LT_INLINE void lt_attend_f32_body(const lt_attend_f32_arguments *a) {
   }
   for (int p = 0; p < a->pages; p++) {
     const int count = a->counts[p];
-    for (int r = 0; r < rows;) {
-      const int group = rows - r >= GROUP ? GROUP : 1;
-      scores_of(a->queries + r * a->query_stride, a->query_stride, a->head_dim, a->keys[p], width, weight + 64 * (size_t)r, group);
-      r += group;
+    const float *keys = keys_of(a, p, page), *values = values_of(a, p, page);
+    for (int g = 0; g < groups; g++) {
+      const int r = lt_group_start(rows, groups, g), group = lt_group_start(rows, groups, g + 1) - r;
+      scores_of(a->queries + r * a->query_stride, a->query_stride, a->head_dim, keys, width, weight + 64 * (size_t)r, group);
     }
     for (int r = 0; r < rows; r++) {
       float *w = weight + 64 * (size_t)r;
@@ -144,10 +171,9 @@ LT_INLINE void lt_attend_f32_body(const lt_attend_f32_arguments *a) {
         sums[1] = shift;
       }
     }
-    for (int r = 0; r < rows;) {
-      const int group = rows - r >= GROUP ? GROUP : 1;
-      add_values_of(weight + 64 * (size_t)r, a->values[p], stride, count, out + (size_t)r * stride, group);
-      r += group;
+    for (int g = 0; g < groups; g++) {
+      const int r = lt_group_start(rows, groups, g), group = lt_group_start(rows, groups, g + 1) - r;
+      add_values_of(weight + 64 * (size_t)r, values, stride, count, out + (size_t)r * stride, group);
     }
   }
   for (int r = 0; r < rows; r++) {
@@ -156,6 +182,6 @@ LT_INLINE void lt_attend_f32_body(const lt_attend_f32_arguments *a) {
     highest[r] = total[r] == 0 ? -INFINITY : highest[r] + logf(total[r]);  // from here on: log-sum-exp
   }
   if (a->log_sum_exp) memcpy(a->log_sum_exp, highest, sizeof(float) * (size_t)rows);
-  if (a->page_mass) masses(a, weight, highest);
+  if (a->page_mass) masses(a, weight, highest, page);
 }
-LT_DISPATCH(lt_attend_f32, (const lt_attend_f32_arguments *a), (a))
+LT_DISPATCH(lt_attend_f32, (const lt_attend_arguments *a), (a))

@@ -1,4 +1,7 @@
 #include "simd.h"
+#include <stdlib.h>
+
+static const char *const names[] = {"baseline", "avx2", "avx512", "avx512-bf16"};
 
 int lt_level(void) {
 #if defined(__x86_64__)
@@ -11,6 +14,10 @@ int lt_level(void) {
   if (found == LT_AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
     found = LT_AVX512;
+  if (found == LT_AVX512 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni")) found = LT_AVX512_BF16;
+  const char *wanted = getenv("LONGTAKE_SIMD");
+  for (int i = LT_BASELINE; wanted && i < found; i++)
+    if (strcmp(wanted, names[i]) == 0) found = i;
   __atomic_store_n(&level, found, __ATOMIC_RELAXED);
   return found;
 #else
@@ -18,10 +25,4 @@ int lt_level(void) {
 #endif
 }
 
-const char *lt_simd_level(void) {
-  switch (lt_level()) {
-    case LT_AVX512: return "avx512";
-    case LT_AVX2: return "avx2";
-    default: return "baseline";
-  }
-}
+const char *lt_simd_level(void) { return names[lt_level()]; }

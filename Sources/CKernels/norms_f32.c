@@ -26,8 +26,14 @@ LT_INLINE void lt_layer_norm_f32_body(float *out, const float *x, const float *m
 LT_DISPATCH(lt_layer_norm_f32, (float *out, const float *x, const float *multiply, float plus_one, const float *add, float eps, int n),
             (out, x, multiply, plus_one, add, eps, n))
 
+LT_INLINE float inverse_rms(const float *x, float eps, int n) { return 1.0f / sqrtf(sum_of_squares(x, 0, n) / (float)n + eps); }
+LT_INLINE void lt_inverse_rms_f32_body(float *out, const float *x, ptrdiff_t stride, int rows, float eps, int n) {
+  for (int r = 0; r < rows; r++) out[r] = inverse_rms(x + r * stride, eps, n);
+}
+LT_DISPATCH(lt_inverse_rms_f32, (float *out, const float *x, ptrdiff_t stride, int rows, float eps, int n), (out, x, stride, rows, eps, n))
+
 LT_INLINE void lt_rms_norm_f32_body(float *out, const float *x, const float *weight, float eps, int n) {
-  const float inverse = 1.0f / sqrtf(sum_of_squares(x, 0, n) / (float)n + eps);
+  const float inverse = inverse_rms(x, eps, n);
   for (int i = 0; i < n; i++) out[i] = x[i] * inverse * weight[i];
 }
 LT_DISPATCH(lt_rms_norm_f32, (float *out, const float *x, const float *weight, float eps, int n), (out, x, weight, eps, n))

@@ -1,35 +1,5 @@
-// What a selector needs of pages and scores, in float32: means, dispersion, and the largest of a row.
+// What a selector needs of pages and scores, in float32: means, and the largest of a row.
 #include "simd.h"
-
-LT_INLINE float sum_of(const float *x, int n) {
-  lt_v16 acc = lt_splat(0);
-  int i = 0;
-  for (; i + 16 <= n; i += 16) acc += lt_load(x + i);
-  float rest = 0;
-  for (; i < n; i++) rest += x[i];
-  return lt_sum(acc) + rest;
-}
-
-LT_INLINE void lt_key_statistics_f32_body(const float *keys, int head_dim, int width, int count, float *mean, float *dispersion) {
-  float squares = 0;
-  for (int d = 0; d < head_dim; d++) {
-    const float *row = keys + (size_t)d * width;
-    const float m = sum_of(row, count) / (float)count;
-    mean[d] = m;
-    lt_v16 acc = lt_splat(0);
-    int j = 0;
-    for (; j + 16 <= count; j += 16) {
-      lt_v16 difference = lt_load(row + j) - m;
-      acc += difference * difference;
-    }
-    float rest = 0;
-    for (; j < count; j++) rest += (row[j] - m) * (row[j] - m);
-    squares += lt_sum(acc) + rest;
-  }
-  *dispersion = sqrtf(squares / (float)count);
-}
-LT_DISPATCH(lt_key_statistics_f32, (const float *keys, int head_dim, int width, int count, float *mean, float *dispersion),
-            (keys, head_dim, width, count, mean, dispersion))
 
 LT_INLINE void lt_mean_rows_f32_body(const float *x, ptrdiff_t stride, int rows, int n, float *mean) {
   int c = 0;

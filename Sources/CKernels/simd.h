@@ -12,7 +12,7 @@ typedef float lt_v16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t lt_i16 __attribute__((vector_size(64), aligned(4), may_alias));
 #define LT_INLINE static inline __attribute__((always_inline))
 
-enum { LT_BASELINE, LT_AVX2, LT_AVX512 };
+enum { LT_BASELINE, LT_AVX2, LT_AVX512, LT_AVX512_BF16 };
 int lt_level(void);
 
 // Defines `void name params` as one of three compilations of `name##_body`, which must be LT_INLINE.
@@ -25,6 +25,7 @@ int lt_level(void);
   static void name##_baseline params { name##_body arguments; }                                                   \
   void name params {                                                                                              \
     switch (lt_level()) {                                                                                         \
+      case LT_AVX512_BF16:                                                                                        \
       case LT_AVX512: name##_avx512 arguments; break;                                                             \
       case LT_AVX2: name##_avx2 arguments; break;                                                                 \
       default: name##_baseline arguments;                                                                         \

@@ -12,22 +12,30 @@ public final class CPUBackend: Backend {
   let memory = HostAllocator()
   public let precision: Precision
   public let name: String
-  /// What the bytes of a result depend on beside the arguments: precision, instruction set, library.
+  /// What the bytes of a result depend on beside the arguments: precision, instruction set, library, format of pages.
   public let arithmetic: String
+  /// How the pages of its pools are kept.
+  public let pageFormat: PageFormat
 
-  /// A backend on `threads` threads; `precision` must be one that ``Precision/isSupported`` says yes to.
-  public init(threads: Int, precision: Precision = .f32) {
+  /// A backend on `threads` threads.
+  ///
+  /// - Parameters:
+  ///   - precision: One that ``Precision/isSupported`` says yes to.
+  ///   - pages: How keys and values are kept; nil to follow the precision. With any but float32, attention multiplies in
+  ///     bf16 where the processor can, and adds in float32.
+  public init(threads: Int, precision: Precision = .f32, pages: PageFormat? = nil) {
     precondition(precision.isSupported, "\(precision.rawValue) needs oneDNN and AVX-512 BF16")
     openblas_set_num_threads(1)
     workers = WorkerPool(threads: threads)
     self.precision = precision
+    pageFormat = pages ?? .standard(for: precision)
     let library = precision == .f32 ? nil : Precision.library
     let parts = [CPUBackend.simdLevel, library].compactMap { $0 }.joined(separator: ", ")
-    arithmetic = "\(precision.rawValue) (\(parts))"
+    arithmetic = "\(precision.rawValue) (\(parts)), \(pageFormat.rawValue) pages"
     name = "cpu \(arithmetic), \(threads) thread\(threads == 1 ? "" : "s")"
   }
 
-  /// The instruction set that the kernels use on this processor: `avx512`, `avx2` or `baseline`.
+  /// The instruction set that the kernels use on this processor: `avx512-bf16`, `avx512`, `avx2` or `baseline`.
   public static var simdLevel: String { String(cString: lt_simd_level()) }
 
   // MARK: Storage
@@ -125,7 +133,9 @@ public final class CPUBackend: Backend {
 
   public func releaseUnusedMemory() { memory.trim() }
 
-  public func makePagePool(_ layout: PagePoolLayout) -> any PagePool { CPUPagePool(layout, memory: memory) }
+  public func makePagePool(_ layout: PagePoolLayout) -> any PagePool {
+    CPUPagePool(layout, format: pageFormat, memory: memory)
+  }
 }
 
 /// Shape rules of convolutions, shared by the backends.

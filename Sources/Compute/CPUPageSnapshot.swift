@@ -3,7 +3,7 @@ import Tensors
 /// Pages as bytes: what `CPUPagePool.fields` names, side by side.
 extension CPUPagePool {
   /// Pages are kept in the layout that this machine's kernels read, which `fields` decides.
-  var snapshotFormat: String { "cpu f32, pages of \(layout.headDim) x \(width)" }
+  var snapshotFormat: String { "cpu \(format.rawValue), pages of \(layout.headDim) x \(width)" }
 
   var snapshotBytes: Int { fields(0).reduce(0) { $0 + $1.count } }
 

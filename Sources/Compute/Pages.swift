@@ -1,5 +1,36 @@
 import Tensors
 
+/// How the keys and values of pages are kept. Statistics, and the unrotated channels of keys, are float32 in all of them.
+public enum PageFormat: String, Sendable, Codable, CaseIterable {
+  case f32
+  /// Each number rounded to 8 significant bits.
+  case bf16
+  /// Keys as steps from the mean of each channel, the step being the page's; values as steps of each token's own.
+  case int8
+
+  /// What goes with a precision of matrix products: the same.
+  public static func standard(for precision: Precision) -> PageFormat {
+    switch precision {
+    case .f32: .f32
+    case .bf16: .bf16
+    case .int8: .int8
+    }
+  }
+
+  /// Bytes for each token of one head, without the padding of pages: its key, its value, what they are scaled by, and the
+  /// unrotated channels.
+  public func bytesPerToken(headDim: Int, temporalChannels: Int, tokensPerPage: Int) -> Double {
+    let numbers = Double(2 * headDim)
+    let temporal = Double(4 * temporalChannels)
+    switch self {
+    case .f32: return 4 * numbers + temporal
+    case .bf16: return 2 * numbers + temporal
+    // A mean in bf16 for each channel of a page and its step; a step and a sum for each token.
+    case .int8: return numbers + 8 + Double(2 * headDim + 4) / Double(tokensPerPage) + temporal
+    }
+  }
+}
+
 /// The fixed size of a page pool. Slots are counted per layer and head, since each may keep other pages.
 public struct PagePoolLayout: Sendable, Equatable, Codable {
   public var layers: Int
@@ -20,6 +51,7 @@ public struct PagePoolLayout: Sendable, Equatable, Codable {
     temporalChannels: Int = 0
   ) {
     precondition(layers > 0 && heads > 0 && headDim > 0 && slots > 0, "an empty page pool")
+    precondition(headDim % 2 == 0, "a head of \(headDim) channels; they turn in pairs")
     precondition((1...64).contains(tokensPerPage), "a page of \(tokensPerPage) tokens; 1 to 64 are possible")
     precondition(temporalChannels % 2 == 0 && temporalChannels <= headDim)
     self.layers = layers
@@ -41,6 +73,8 @@ public struct PagePoolLayout: Sendable, Equatable, Codable {
 /// (`SparseAttention.KVMemory`). Eviction edits that table and never moves a key or value.
 public protocol PagePool: AnyObject, Sendable {
   var layout: PagePoolLayout { get }
+  /// How its numbers are kept, by the choice of the backend.
+  var format: PageFormat { get }
   /// Bytes that the pool really takes, padding included.
   var bytes: Int { get }
   /// What a stored page is: backend, arithmetic and layout. Only a pool with an equal one can take it back.

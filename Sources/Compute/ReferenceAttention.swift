@@ -11,6 +11,7 @@ final class ReferencePagePool: PagePool, @unchecked Sendable {
     var temporal: [[Float]] = []
   }
   let layout: PagePoolLayout
+  let format = PageFormat.f32
   var pages: [Page]
 
   init(_ layout: PagePoolLayout) {

@@ -19,7 +19,8 @@ extension ModelInfo {
     }
     lines.append("lora         " + (lora.isEmpty ? "none" : lora.joined(separator: ", ")))
     lines += missing.map { "missing: \($0)" } + warnings.map { "warning: \($0)" }
-    lines.append("this machine \(threads) core\(threads == 1 ? "" : "s"), kernels for \(simd)")
+    lines.append(
+      "this machine \(threads) core\(threads == 1 ? "" : "s"), kernels for \(simd), keys and values in \(kvFormat)")
     return lines.joined(separator: "\n")
   }
 }

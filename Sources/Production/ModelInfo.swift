@@ -41,6 +41,8 @@ public struct ModelInfo: Encodable, Sendable {
   public let missing: [String]
   public let warnings: [String]
   public let simd: String
+  /// How a run keeps keys and values by default.
+  public let kvFormat: String
   public let threads: Int
 
   public init(_ model: ModelFolder) throws {
@@ -54,7 +56,9 @@ public struct ModelInfo: Encodable, Sendable {
       s.chunkFrames, s.windowFrames, s.sinkFrames, s.trainedFrames
     )
     distilled = s.distilled
-    steps = try RunSettings(RunRequest(), model: model).rollout.schedule.timesteps
+    let settings = try RunSettings(RunRequest(), model: model)
+    steps = settings.rollout.schedule.timesteps
+    kvFormat = settings.pages.rawValue
     autoencoder = model.autoencoder?.rawValue
     parts = [
       ModelInfo.part("transformer", model.transformerPath) { try model.checkTransformer($0) },

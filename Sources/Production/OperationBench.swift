@@ -67,7 +67,7 @@ public struct OperationBench: Encodable, Sendable {
   ///   - repeats: Runs of each operation; the median counts.
   public init(_ settings: RunSettings, parts: Set<Part> = Set(Part.allCases), repeats: Int = 7) throws {
     let threads = settings.request.threads ?? Host.physicalCores
-    let backend = CPUBackend(threads: threads, precision: settings.precision)
+    let backend = CPUBackend(threads: threads, precision: settings.precision, pages: settings.pages)
     let c = settings.model.transformer
     let geometry = try settings.rollout.geometry()
     let (frames, d) = (settings.chunkFrames, c.width)
@@ -109,6 +109,7 @@ public struct OperationBench: Encodable, Sendable {
       for chunk in 0..<settings.chunks {
         memory.begin(frames: frames)
         if chunk == 0 || chunk + 1 == settings.chunks {
+          pass()  // What is read must have been written.
           let keys = memory.pagesRead * geometry.tile.tokens
           let seen = "\(memory.visibleFrames) frames in memory"
           time("attention, \(seen)", 4 * Double(d) * Double(tokens) * Double(keys)) {
@@ -120,6 +121,18 @@ public struct OperationBench: Encodable, Sendable {
         memory.beginCleanPass()
         pass()
         memory.seal()
+      }
+    }
+    if parts.contains(.passes) {
+      // One of the 12 heads of Wan 2.1 1.3B at 480x832, dense: 3 latent frames of 1560 tokens read themselves and history.
+      for frames in [3, 21] {
+        let (pool, slots) = OperationBench.wanPages(frames, on: backend) { numbers($0) }
+        let queries = numbers([4680, 128])
+        time("attention of a head of Wan 1.3B, \(frames) frames", 4 * 128 * 4680 * 1560 * Double(frames)) {
+          _ = backend.attend(
+            queries, tiles: RowTiles(rows: 4680, tokens: 60), pool: pool, layer: 0, lists: PageLists(shared: slots),
+            scale: 0.088, answers: [])
+        }
       }
     }
     if parts.contains(.decode), settings.model.autoencoder != nil {
@@ -206,6 +219,21 @@ public struct OperationBench: Encodable, Sendable {
       return share >= least
         ? nil : "\(row.name): \(Int(100 * share)) % of one core's peak, wanted at least \(Int(100 * least)) %"
     }
+  }
+
+  /// Pages of 15 x 4 tokens with `frames` latent frames of random keys and values for one head of 128 channels.
+  private static func wanPages(_ frames: Int, on backend: any Backend, numbers: ([Int]) -> DeviceTensor)
+    -> (any PagePool, DeviceIndices)
+  {
+    let (rows, pages) = (1560 * frames, 26 * frames)
+    let pool = backend.makePagePool(
+      PagePoolLayout(layers: 1, heads: 1, headDim: 128, slots: pages, tokensPerPage: 60))
+    let slots = backend.upload(indices: (0..<pages).map { Int32($0) }, shape: [1, pages])
+    let still = Rotary(cosines: numbers([rows, 64]), sines: numbers([rows, 64]), headDim: 128)
+    backend.writePages(
+      keys: numbers([rows, 128]), keyNorm: numbers([128]), epsilon: 1e-6, rotary: still, values: numbers([rows, 128]),
+      to: pool, layer: 0, tiles: RowTiles(rows: rows, tokens: 60), slots: slots)
+    return (pool, slots)
   }
 
   /// A table for people.

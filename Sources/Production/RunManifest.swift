@@ -76,7 +76,7 @@ struct RunManifest: Decodable {
 extension RunRequest {
   /// The request as it can be repeated from any folder and on another machine, which may have other defaults. An output
   /// inside the run directory moves with it.
-  func repeatable(model: String, precision: Precision) -> RunRequest {
+  func repeatable(model: String, precision: Precision, pages: PageFormat) -> RunRequest {
     func absolute(_ path: String) -> String {
       let whole = URL(fileURLWithPath: path).standardizedFileURL.path
       return path.hasSuffix("/") && !whole.hasSuffix("/") ? whole + "/" : whole
@@ -88,6 +88,7 @@ extension RunRequest {
     request.runDirectory = runDirectory.map(absolute)
     (request.image, request.video) = (image.map(absolute), video.map(absolute))
     request.precision = precision
+    request.pages = pages
     return request
   }
 }

@@ -11,7 +11,7 @@ extension RunPlan {
         + (pattern.map { "; anchors every \($0.stride), half window \($0.window), first \($0.first)" } ?? ""),
       "tokens   \(tokensPerFrame) a frame, \(tokensPerChunk) a chunk, pages of \(tile), \(pagesPerFrame) a frame",
       "memory   about \(Format.bytes(peakBytes)): weights \(Format.bytes(weightBytes)), keys and values "
-        + "\(Format.bytes(kvBytes))\(comparison)"
+        + "\(Format.bytes(kvBytes)) in \(kvFormat)\(comparison)"
         + (memory == "every frame" ? " (grows with the length)" : " (whatever the length)"),
       "work     \(Self.operations(flops)), about \(Format.time(estimatedSeconds)) on this machine (an estimate)",
     ]

@@ -90,7 +90,9 @@ public struct RunPlan: Encodable, Sendable {
   /// With `--detail`, for selectors whose choice does not depend on content.
   public let reads: [Read]?
   public let parameters: Int
-  /// Bytes of keys and values without padding.
+  /// How keys and values are kept: `f32`, `bf16` or `int8`.
+  public let kvFormat: String
+  /// Bytes of keys and values in that format, without padding.
   public let kvBytes: Int
   /// The same for a cache of the model's whole window, 21 latent frames, with fixed positions: what dense Self-Forcing takes.
   public let windowKvBytes: Int
@@ -167,15 +169,20 @@ public struct RunPlan: Encodable, Sendable {
     }
     self.reads = reads.isEmpty ? nil : reads
     parameters = c.parameters
-    let perToken =
-      2 * c.headDim + (rollout.recipe.positions == .window ? RotaryEmbedding(headDim: c.headDim).temporalChannels : 0)
+    let perToken = settings.pages.bytesPerToken(
+      headDim: c.headDim,
+      temporalChannels: rollout.recipe.positions == .window ? RotaryEmbedding(headDim: c.headDim).temporalChannels : 0,
+      tokensPerPage: geometry.tile.tokens)
+    kvFormat = settings.pages.rawValue
     let capacity = try rollout.recipe.memory.capacity(
       chunkFrames: chunkFrames, total: rollout.layout.computedFrames)
     // A whole clip keeps nothing between layers, and its branches share what there is.
     let copies = settings.mode == .clip ? 1 : branches * c.layers
-    let perFrame = copies * c.heads * geometry.tokensPerFrame * 4
-    kvBytes = perFrame * capacity * perToken
-    windowKvBytes = perFrame * settings.model.settings.windowFrames * 2 * c.headDim
+    let perFrame = Double(copies * c.heads * geometry.tokensPerFrame)
+    kvBytes = Int(perFrame * Double(capacity) * perToken)
+    let fixed = settings.pages.bytesPerToken(
+      headDim: c.headDim, temporalChannels: 0, tokensPerPage: geometry.tile.tokens)
+    windowKvBytes = Int(perFrame * Double(settings.model.settings.windowFrames) * fixed)
     weightBytes = parameters * 4
     // Residual stream, its norms, queries, keys, values, and the feed-forward layer's hidden rows.
     peakBytes = weightBytes + kvBytes + tokensPerChunk * (10 * c.width + c.feedForward) * 4

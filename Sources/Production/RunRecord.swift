@@ -24,6 +24,8 @@ struct RunRecord: Encodable {
     let negativePrompt: String?
     let recipe, memory, positions, tile: String
     let precision: String
+    /// How keys and values were kept.
+    let kv: String
     let threads: Int
     let crf: Double
     let preset: String
@@ -104,7 +106,7 @@ struct RunRecord: Encodable {
     self.request =
       earlier?.request
       ?? settings.request.repeatable(
-        model: settings.model.path, precision: settings.precision)
+        model: settings.model.path, precision: settings.precision, pages: settings.pages)
     let part = Part(
       started: now, arguments: CommandLine.arguments, firstChunk: firstChunk, frames: settings.frameLimit,
       isExtension: settings.rollout.planned != .video)
@@ -121,7 +123,7 @@ struct RunRecord: Encodable {
       negativePrompt: settings.negativePrompt,
       recipe: rollout.recipe.name, memory: rollout.recipe.memory.summary,
       positions: rollout.recipe.positions.rawValue, tile: geometryTile, precision: settings.precision.rawValue,
-      threads: threads, crf: request.crf, preset: request.preset)
+      kv: settings.pages.rawValue, threads: threads, crf: request.crf, preset: request.preset)
     model = settings.model.path
     weights = try RunRecord.weights(of: settings)
     let os = ProcessInfo.processInfo.operatingSystemVersionString

@@ -88,6 +88,8 @@ public struct RunRequest: Sendable, Codable {
   public var precision: Precision?
   /// Whether what the text encoder makes of a prompt is kept on disk for later runs.
   public var cachesText = true
+  /// How keys and values are kept; nil to follow the precision.
+  public var pages: PageFormat?
   /// Constant rate factor and preset of x264.
   public var crf = 18.0
   public var preset = "medium"
@@ -155,6 +157,9 @@ public struct RunRequest: Sendable, Codable {
     /// `torch.randn` on the CPU, in Self-Forcing's order.
     case torch
   }
+
+  /// `--kv`.
+  public typealias PageFormat = Compute.PageFormat
 
   /// `--precision`.
   public typealias Precision = Compute.Precision

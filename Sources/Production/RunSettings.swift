@@ -22,6 +22,8 @@ public struct RunSettings: Sendable {
   public let mode: RunRequest.Mode
   /// How exact matrix products are.
   public let precision: Precision
+  /// How keys and values are kept.
+  public let pages: PageFormat
   /// In clip mode one chunk holds the whole clip.
   public private(set) var rollout: RolloutSettings
   /// The recipe as it was chosen, in numbers.
@@ -104,6 +106,7 @@ public struct RunSettings: Sendable {
         : "this processor has no AVX-512 BF16" + (precision == .int8 ? " and VNNI" : "")
       throw UsageError("--precision \(precision.rawValue) cannot be had: \(reason); f32 can")
     }
+    pages = request.pages ?? .standard(for: precision)
     let latentFrames = (frames - 1) / 4 + 1
     decodedFrames = request.chunkFrames ?? defaults.chunkFrames
     guard (1...1024).contains(decodedFrames) else {

@@ -64,7 +64,7 @@ public struct VideoRun: Sendable {
       directory.removeLeftovers()
     }
 
-    let backend = CPUBackend(threads: threads, precision: settings.precision)
+    let backend = CPUBackend(threads: threads, precision: settings.precision, pages: settings.pages)
     let tokenizer = try model.loadTokenizer()
     let limit = model.transformer.textLength
     let encodings = request.timeline.segments.map { tokenizer.encode(PromptCleaner.clean($0.text), maximum: limit) }

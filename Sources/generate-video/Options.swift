@@ -209,6 +209,9 @@ struct ComputeOptions: ParsableArguments {
       """)
   var precision: String?
 
+  @Option(help: "How keys and values are kept: f32, bf16 or int8 (default: as the precision).")
+  var kv: String?
+
   @Flag(
     inversion: .prefixedNo,
     help: "Keep what the text encoder makes of a prompt in ~/.cache/longtake for later runs (not the prompt itself).")
@@ -222,6 +225,12 @@ struct ComputeOptions: ParsableArguments {
         throw UsageError("--precision \(precision) is not known; there are f32, bf16, int8")
       }
       request.precision = known
+    }
+    if let kv {
+      guard let pages = RunRequest.PageFormat(rawValue: kv) else {
+        throw UsageError("--kv \(kv) is not known; there are f32, bf16, int8")
+      }
+      request.pages = pages
     }
   }
 }

@@ -7,7 +7,7 @@ import Testing
     #expect(Host.processSeconds > 0)
     let memory = Host.memory
     #expect(memory.peak >= memory.resident && memory.resident > 1 << 20, "\(memory)")
-    #expect(["avx512", "avx2", "baseline"].contains(Host.simd))
+    #expect(["avx512-bf16", "avx512", "avx2", "baseline"].contains(Host.simd))
   }
 
   @Test(

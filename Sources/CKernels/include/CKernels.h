@@ -1,39 +1,90 @@
 // SIMD kernels in C, one file per operation. Each is written once in vectors of 16 floats and compiled for AVX-512, AVX2
-// and the baseline; the level is chosen at run time. None allocates memory or starts a thread.
+// and the baseline, some by hand for AVX-512 BF16; the level is chosen at run time. None allocates memory or starts a thread.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 #include "epilogue.h"
 
-// Which code path the processor gets: "avx512", "avx2" or "baseline".
+// Which code path the processor gets: "avx512-bf16", "avx512", "avx2" or "baseline". The environment variable
+// LONGTAKE_SIMD names a lower one, for tests.
 const char *lt_simd_level(void);
 
-// One tile of queries over a list of key and value pages, with one online softmax (attention_f32.c). Pages below
-// `keyed_from` are read token by token; those from there on hold one summary row per column, such as centroids of pages.
+// How the numbers of a page are kept (pages.h has the layouts).
+enum { LT_F32 = 0, LT_BF16 = 1, LT_INT8 = 2 };
+// Tokens that a page of at most `tokens`, 64 or fewer, takes up; bytes of its keys and of its values, whole cache lines.
+int lt_page_width(int format, int tokens);
+int64_t lt_key_page_bytes(int format, int head_dim, int tokens);
+int64_t lt_value_page_bytes(int format, int head_dim, int tokens);
+
+// Writes one page (pages.c): norm, rotation, statistics and conversion on the way.
 typedef struct {
+  int format;
+  int head_dim;                 // even
+  int tokens;                   // of a full page
+  int count;                    // of this one
+  const float *keys;            // one head of raw projections: row t at keys + t * stride, head_dim numbers
+  const float *values;
+  ptrdiff_t stride;
+  const float *inverse;         // [count], 1 / rms of each whole row, with norm [head_dim]; or NULL: no norm
+  const float *norm;
+  const float *cosines;         // [count][head_dim / 2] and sines; or NULL: no rotation
+  const float *sines;
+  float *temporal;              // [count][temporal_channels], leading channels before the rotation; or NULL
+  int temporal_channels;
+  void *key_page;
+  void *value_page;
+  float *mean_key;              // [head_dim] and dispersion, as after the rotation; or NULL
+  float *dispersion;
+  float *scratch;               // 64 * (head_dim rounded up to 16) floats
+} lt_write_page_arguments;
+void lt_write_page(const lt_write_page_arguments *a);
+
+// Turns the leading channels of a page's keys anew, from their unrotated originals.
+typedef struct {
+  int format;
+  int head_dim;
+  int tokens;
+  int count;
+  const float *temporal;        // [count][temporal_channels]
+  int temporal_channels;
+  int tokens_per_frame;
+  const float *cosines;         // [frames][temporal_channels / 2], row 0 being that of the page's first frame
+  const float *sines;
+  void *key_page;
+  float *mean_key;              // [head_dim]
+  float *dispersion;
+  float *scratch;               // 2 * 64 * (head_dim rounded up to 16) floats
+} lt_turn_page_arguments;
+void lt_turn_page(const lt_turn_page_arguments *a);
+
+// One tile of queries over a list of key and value pages, with one online softmax. Pages below `keyed_from` are read token
+// by token; those from there on hold one summary row per column, such as centroids of pages.
+typedef struct {
+  int format;                   // of the pages; summary rows are LT_BF16 where pages are LT_INT8
   const float *queries;         // row r at queries + r * query_stride, head_dim numbers
   ptrdiff_t query_stride;
   int rows;                     // query rows of this tile, any number from 1
-  int head_dim;
+  int head_dim;                 // even
   float scale;                  // logit = scale * q.k + bias
-  const float *const *keys;     // [pages], each [head_dim][width]
-  const float *const *values;   // [pages], each [count][value_stride]
+  const void *const *keys;      // [pages]
+  const void *const *values;    // [pages]
   const float *const *biases;   // [pages] or NULL, entries may be NULL; of key j for row r: biases[p][j + r * bias_row_step]
   ptrdiff_t bias_row_step;
-  const int32_t *counts;        // [pages], keys in each page, at most width
+  const int32_t *counts;        // [pages], keys in each page
   int pages;
-  int width;                    // padded keys of a page: 16, 32, 48 or 64
-  int value_stride;             // head_dim rounded up to 16, padding zero
+  int tokens;                   // of a full page
+  int width;                    // lt_page_width of the tokens
   float *output;                // row r at output + r * output_stride, head_dim numbers
   ptrdiff_t output_stride;
-  float *scratch;               // rows * (value_stride + 64 + 2) floats
+  float *scratch;               // lt_attend_scratch floats, 64-byte aligned
   float *log_sum_exp;           // [rows], natural logarithm, -inf for no keys; or NULL
   int keyed_from;               // first page of summary rows; pages if there is none
   float *page_mass;             // [keyed_from], softmax weight of each page summed over rows; or NULL: no masses at all
   float *key_mass;              // [pages - keyed_from][width], the same for each summary row
   float *mass_scratch;          // rows * 2 * pages floats if page_mass is given
-} lt_attend_f32_arguments;
-void lt_attend_f32(const lt_attend_f32_arguments *a);
+} lt_attend_arguments;
+void lt_attend(const lt_attend_arguments *a);
+int64_t lt_attend_scratch(int format, int rows, int head_dim);
 
 // Pointwise functions (pointwise_f32.c).
 enum { LT_NONE = 0, LT_RELU = 1, LT_SILU = 2, LT_GELU_TANH = 3, LT_SOFT_CLAMP_3 = 4 };
@@ -51,12 +102,12 @@ void lt_rms_norm_f32(float *out, const float *x, const float *weight, float eps,
 void lt_channel_norm_f32(float *out, const float *x, const float *gamma, int silu, int n);
 // Turns the pairs (2p, 2p + 1), p < pairs, in place by (cosines[p], sines[p]).
 void lt_rotate_pairs_f32(float *x, const float *cosines, const float *sines, int pairs);
+// out[r] = rsqrt(mean(x^2) + eps) of row r at x + r * stride
+void lt_inverse_rms_f32(float *out, const float *x, ptrdiff_t stride, int rows, float eps, int n);
 // Whether all numbers are finite.
 int lt_all_finite_f32(const float *x, int64_t n);
 
 // What is known of a page without reading it (selection_f32.c).
-// Mean of the keys of a page [head_dim][width] with `count` tokens, and sqrt(mean |k - mean|^2).
-void lt_key_statistics_f32(const float *keys, int head_dim, int width, int count, float *mean, float *dispersion);
 // Mean of `rows` rows of n numbers, row r at x + r * stride.
 void lt_mean_rows_f32(const float *x, ptrdiff_t stride, int rows, int n, float *mean);
 
