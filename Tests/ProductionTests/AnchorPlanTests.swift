@@ -69,7 +69,7 @@ import Testing
     let given = try clip(41) { ($0.anchors.first, $0.anchors.stride) = (5, 7) }
     #expect(given.pattern?.first == 5 && given.pattern?.stride == 7)
     // Without a budget it is the model's training length.
-    #expect(try plan { ($0.frames, $0.mode, $0.sparsity) = (105, .clip, "lvsa") }.pattern?.stride == 1)
+    #expect(try plan { ($0.frames, $0.mode, $0.sparsity) = (93, .clip, "lvsa") }.pattern?.stride == 1)
   }
 
   @Test("A dense clip has one chunk and reads itself") func aDenseClipHasOneChunkAnd() throws {

@@ -113,11 +113,15 @@ import Testing
 
   @Test("Persistent pages are all read, of the local window a quarter, and memory is 42% smaller")
   func persistentPagesAreAllReadOfThe() throws {
-    let sparse = try plan {
-      $0.frames = 161
-      $0.sparsity = "sparse-forcing"
-      ($0.height, $0.width) = (480, 832)
+    func sparsePlan(_ positions: String?) throws -> RunPlan {
+      try plan {
+        $0.frames = 161
+        $0.sparsity = "sparse-forcing"
+        $0.positions = positions
+        ($0.height, $0.width) = (480, 832)
+      }
     }
+    let sparse = try sparsePlan("absolute")
     #expect(sparse.pagesPerFrame == 26)
     #expect(sparse.chunks.prefix(6).map(\.visibleFrames) == [3, 6, 9, 12, 12, 12])
     #expect(sparse.chunks.prefix(6).map(\.pagesKept) == [78, 156, 234, 312, 312, 312])
@@ -132,6 +136,8 @@ import Testing
     #expect(Double(sparse.kvBytes) < 0.58 * Double(dense.kvBytes), "\(sparse.kvBytes) of \(dense.kvBytes)")
     #expect(sparse.windowKvBytes == dense.kvBytes)
     #expect(sparse.text.contains("42.86% below a dense cache of the model's window"), "\(sparse.text)")
+    // A run that outlives the trained window counts ranks; 44 of 128 channels of each key are then kept unturned besides.
+    #expect(try sparsePlan(nil).kvBytes == sparse.kvBytes / 256 * (256 + 44))
     let wider = try plan {
       $0.frames = 161
       $0.sparsity = "sparse-forcing"

@@ -25,7 +25,7 @@ with torch.no_grad():
     c = torch.randn(2, 27, 16, 8, 12); x = torch.randn_like(c); tt = torch.rand(2, 9).repeat_interleave(3, 1) * 1000
     kv = m.text(e, n)
     a = m.forced(c, x, tt, kv)
-    mem = [[] for _ in m.blocks]; outs = []
+    mem = m.memory(); outs = []
     for f in range(0, 27, 3):
         outs.append(m.chunk(x[:, f:f+3], tt[:, f:f+3], kv, mem, f)); m.chunk(c[:, f:f+3], torch.zeros(2, 3), kv, mem, f, keep=True)
     b = torch.cat(outs, 1)
@@ -38,3 +38,12 @@ with torch.no_grad():
     a1, a2 = m.mixed([(x, tt, c[:, :-3]), (y, ty, None)], kv3)
     b1, b2 = m.forced(c, x, tt, cut(slice(0, 2))), m.bidir(y, ty, cut(slice(2, 3)))
     print("mixed", float((a1 - b1).norm() / b1.norm()), float((a2 - b2).norm() / b2.norm()))
+    # ranks beside a sink are the frame numbers until the window is full; keys turn from one frame to another
+    m.sink, m.ranks, mem2, outs = 3, True, m.memory(), []
+    for f in range(0, 21, 3):
+        outs.append(m.chunk(x[:, f:f+3], tt[:, f:f+3], kv, mem2, f)); m.chunk(c[:, f:f+3], torch.zeros(2, 3), kv, mem2, f, keep=True)
+    b = torch.cat(outs, 1)
+    print("ranks", float((a[:, :21] - b).norm() / b.norm()), "kept", [q[2] for q in mem2[0]["past"]])
+    k = torch.randn(1, 30, 3, 128)
+    at = lambda p: wan.rot(k.reshape(3, 10, 3, 128), *m.rope(torch.tensor(p), 2, 5)).reshape(k.shape)
+    print("turn", float((wan.turn(at([7, 8, 9]), torch.tensor([-3] * 3)) - at([4, 5, 6])).abs().max()))

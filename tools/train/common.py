@@ -86,7 +86,7 @@ def newton_schulz(G):
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum for matrices, scaled so that learning rates compare with AdamW's."""
+    """Orthogonalised momentum for matrices, scaled so that learning rates compare with AdamW's. The rate may be a tensor."""
     def __init__(self, params, lr, momentum=.95, wd=.01):
         super().__init__(params, dict(lr=lr, momentum=momentum, wd=wd))
 
@@ -107,9 +107,28 @@ class Muon(torch.optim.Optimizer):
                 gs = [p.grad for p in ps]
                 torch._foreach_lerp_(ms, gs, 1 - g["momentum"])
                 u = torch._foreach_lerp(gs, ms, g["momentum"])
-                U = newton_schulz(torch.stack(u)).float() * (.2 * max(shape) ** .5)
+                U = newton_schulz(torch.stack(u)).float() * (-.2 * max(shape) ** .5 * g["lr"])
                 torch._foreach_mul_(ps, 1 - g["lr"] * g["wd"])
-                torch._foreach_add_(ps, list(U.unbind(0)), alpha=-g["lr"])
+                torch._foreach_add_(ps, list(U.unbind(0)))
+
+
+class Adam:
+    """Adam whose rate is a tensor, so that a captured step can be replayed; without bias correction (the rate warms up)."""
+    def __init__(self, params, betas=(.9, .98), eps=1e-8):
+        self.params, self.betas, self.eps = list(params), betas, eps
+        self.m, self.v = ([torch.zeros_like(p) for p in self.params] for _ in range(2))
+
+    @torch.no_grad()
+    def step(self, lr):
+        gs = [p.grad for p in self.params]
+        torch._foreach_lerp_(self.m, gs, 1 - self.betas[0])
+        torch._foreach_mul_(self.v, self.betas[1])
+        torch._foreach_addcmul_(self.v, gs, gs, 1 - self.betas[1])
+        d = torch._foreach_sqrt(self.v)
+        torch._foreach_add_(d, self.eps)
+        u = torch._foreach_div(self.m, d)
+        torch._foreach_mul_(u, -lr)
+        torch._foreach_add_(self.params, u)
 
 
 def clip_gpu(params, limit):

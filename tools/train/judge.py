@@ -1,5 +1,6 @@
 """The judge: a small classifier of clips of the world, used for evaluation only. usage: judge.py OUT SECONDS [--deadline T]
-It sees 20 frames, a quarter of a second apart, at half size, and names what is to be seen of one object and its world."""
+It sees 20 frames, a quarter of a second apart, at half size, each beside the one before, and names what is to be seen of one
+object and its world."""
 import argparse, json, math, os, time
 import numpy as np
 import torch
@@ -17,23 +18,39 @@ def labels(spec):
     return [HEADS[h].index(flat[h]) for h in HEADS]
 
 
+UNSAID = -100
+
+
+def said(spec, text=None):
+    """Labels, but `UNSAID` for the object's where there are several objects, and for what the caption `text` leaves out."""
+    out, text = labels(spec), text and text.lower()
+    there = dict(colour=lambda o: [o["colour"]], size=lambda o: world.WORDS[o["size"]], time=lambda o: world.WORDS[spec["time"]],
+                 landmark=lambda o: world.WORDS[spec["landmark"]])
+    for i, h in enumerate(HEADS):
+        if h in ("shape", "colour", "size", "motion") and len(spec["objects"]) > 1 or \
+                text and h in there and not any(w in text for w in there[h](spec["objects"][0])):
+            out[i] = UNSAID
+    return out
+
+
 class Judge(nn.Module):
     def __init__(self):
         super().__init__()
-        c = lambda i, o, s=2: nn.Sequential(nn.Conv2d(i, o, 3, s, 1), nn.BatchNorm2d(o), nn.ReLU())
-        self.frame = nn.Sequential(c(5, 32), c(32, 64), c(64, 128), c(128, 128, 1), c(128, 192))
-        self.flat = nn.Linear(192 * 5 * 8, 384)
-        self.time = nn.ModuleList([nn.Conv1d(384, 384, 5, padding=2), nn.Conv1d(384, 384, 5, padding=4, dilation=2)])
-        self.heads = nn.ModuleDict({h: nn.Linear(768, len(v)) for h, v in HEADS.items()})
+        c = lambda i, o, s=2: nn.Sequential(nn.Conv2d(i, o, 3, s, 1, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+        self.frame = nn.Sequential(c(8, 48), c(48, 96), c(96, 128, 1), c(128, 128), c(128, 160, 1), c(160, 160))
+        self.flat = nn.Linear(160 * 5 * 8, 256)
+        self.time = nn.ModuleList([nn.Conv1d(256, 256, 5, padding=2), nn.Conv1d(256, 256, 5, padding=4, dilation=2)])
+        self.heads = nn.ModuleDict({h: nn.Linear(512, len(v)) for h, v in HEADS.items()})
 
     def forward(self, video):
         """[B,20,3,H,W] in 0..1 -> logits per head"""
         B, T = video.shape[:2]
-        x = F.avg_pool2d(video.flatten(0, 1), 2) * 2 - 1
+        x = (F.avg_pool2d(video.flatten(0, 1), 2) * 2 - 1).unflatten(0, (B, T))
         y, z = (torch.linspace(-1, 1, n, device=x.device) for n in x.shape[-2:])
         place = torch.stack([y[:, None].expand(len(y), len(z)), z[None].expand(len(y), len(z))])
-        x = self.frame(torch.cat([x, place[None].expand(x.shape[0], -1, -1, -1).to(x.dtype)], 1).contiguous(memory_format=torch.channels_last))
-        x = F.relu(self.flat(x.flatten(1))).reshape(B, T, -1).transpose(1, 2)
+        x = torch.cat([x[:, 1:], x[:, :-1], place.expand(B, T - 1, -1, -1, -1).to(x.dtype)], 2)
+        x = self.frame(x.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+        x = F.relu(self.flat(x.flatten(1))).reshape(B, T - 1, -1).transpose(1, 2)
         for t in self.time:
             x = x + F.relu(t(x))
         x = torch.cat([x.mean(2), x.amax(2)], 1)
@@ -96,6 +113,7 @@ if __name__ == "__main__":
             print("judge step", step, "loss %.3f" % torch.stack(hist).mean().item(), "%.0f s" % (time.time() - t0), flush=True); hist = []
     net.eval()
     right, n = torch.zeros(len(HEADS), device=dev), 0
+    rng = np.random.default_rng(2)
     with torch.no_grad():
         for _ in range(1 if tiny else 24):
             v, y = real(rng, B, dev)

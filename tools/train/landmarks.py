@@ -4,22 +4,23 @@ A pan at s pixels a second is back after AROUND / s seconds. For each rollout th
 those of later times around one turn, shifted sideways a little either way, and the best agreement is kept (the model's own
 speed is not known exactly). Objects move, so only the upper part of the columns away from the object's colour would be fair;
 the score is therefore reported beside two others: real clips of the world (what a perfect memory gets), and pairs of rollouts of
-the same prompt with different noise (what no memory gets).
+different prompts (what no memory gets at all).
 
-    landmarks.py OUT.json --model FOLDER [--prompts 50] [--seconds 38]"""
+    landmarks.py OUT.json --model FOLDER [--memory sink --memory sparse+lora ...] [--lora FILE] [--prompts 50]"""
 import argparse, json, math
 import numpy as np
 import torch
 import torch.nn.functional as F
 from common import *
+import memories
 
 ap = argparse.ArgumentParser()
 ap.add_argument("out"); ap.add_argument("--model"); ap.add_argument("--prompts", type=int, default=50)
-ap.add_argument("--seconds", type=float, default=38); ap.add_argument("--batch", type=int, default=25); ap.add_argument("--seed", type=int, default=5)
+ap.add_argument("--seconds", type=float, default=20.5); ap.add_argument("--memory", action="append", help="of memories.py"); ap.add_argument("--lora"); ap.add_argument("--batch", type=int, default=25); ap.add_argument("--seed", type=int, default=5)
 a = ap.parse_args()
 dev = "cuda" if torch.cuda.is_available() else "cpu"
 rng = np.random.default_rng(a.seed)
-FAST, SLOW = 40.0, 30.0  # speeds of the world's pans, pixels a second
+FAST, SLOW = 72.0, 56.0  # speeds of the world's pans, pixels a second
 FIRST, STRIDE, SHIFT = 1.0, 4, 24
 
 
@@ -57,20 +58,20 @@ while len(specs) < a.prompts:
         s["objects"][0].update(size="small", motion="stays")
         specs.append(s)
 text = Text(dev)
-ck = load_parts(a.model) or load_model_folder(a.model)
-tf, te, vae = Wan().to(dev).eval(), UMT5(1280).to(dev).eval(), TAEHV().to(dev).eval()
-tf.load_state_dict(part(ck, "tf.")); te.load_state_dict(part(ck, "te.")); vae.load_state_dict(part(ck, "vae."))
 frames = math.ceil((a.seconds * world.FPS + 3) / 4 / CHUNK) * CHUNK
-model, strangers, perfect = [], [], []
-for b in range(0, len(specs), a.batch):
-    some = specs[b:b + a.batch]
-    prompts = [world.sentence(s) for s in some]
-    video, other = (sample_video(tf, te, vae, text, prompts, frames, dev, seed=s)[1].clamp(0, 1) for s in (a.seed + b, a.seed + b + 1000))
-    for v, w in zip(video, other):
-        model.append(score(v)); strangers.append(score(v, w))
-    P, _, _ = world.sample(rng, len(some), some)
-    for p in P:
-        perfect.append(score(world.render(p[None].to(dev), 4 * frames - 3)[0].clamp(0, 1)))
-result = {"seconds": a.seconds, "model": summary(model), "the world itself": summary(perfect), "same prompt, other noise": summary(strangers)}
-json.dump(result, open(a.out, "w"), indent=1)
-print(json.dumps(result))
+result = {"seconds": a.seconds}
+P, _, _ = world.sample(rng, len(specs), specs)
+result["the world itself"] = summary([score(world.render(p[None].to(dev), 4 * frames - 3)[0].clamp(0, 1)) for p in P])
+for kind in a.memory or ["sink"]:
+    tf, ck = memories.model(a.model, kind.removesuffix("+lora"), dev, a.lora if kind.endswith("+lora") else None)
+    te, vae = UMT5(1280).to(dev).eval(), TAEHV().to(dev).eval()
+    te.load_state_dict(part(ck, "te.")); vae.load_state_dict(part(ck, "vae."))
+    same, strangers = [], []
+    for b in range(0, len(specs), a.batch):
+        prompts = [world.sentence(s) for s in specs[b:b + a.batch]]
+        video = sample_video(tf, te, vae, text, prompts, frames, dev, seed=a.seed + b)[1].clamp(0, 1)
+        for v, w in zip(video, video.roll(1, 0)):
+            same.append(score(v)); strangers.append(score(v, w))
+    result[kind] = {"one turn later": summary(same), "another prompt": summary(strangers)}
+    print(kind, result[kind], flush=True)
+    json.dump(result, open(a.out, "w"), indent=1)

@@ -3,14 +3,16 @@
 A block is a tile of TILE tokens of one frame (the engine's pages). Per layer and head: P, at most `capacity` frames' worth of old
 blocks that every query reads; L, the chunk before and the current one, of which each query block reads the best `density` by the
 product of pooled queries and keys. When a chunk leaves L its blocks compete with P for the places, by the share of pooled
-attention that the clean queries of the chunk give them; the blocks of the first `sink` frames always win. Keys keep the rotation
-of their own frame (absolute positions). Selection is discrete and has no gradient."""
+attention that the clean queries of the chunk give them; the blocks of the first `sink` frames always win. With `ranks` the
+temporal position of a key is its place in memory, renewed for each chunk: persistent blocks fill up frames of their own, oldest
+first, the chunk before and the current one follow (as in the engine, once a run outlives the trained window); without, the frame of
+the video. Selection is discrete and has no gradient."""
 import math
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from wan import CHUNK, Wan
+from wan import CHUNK, Wan, turn
 
 TILE = (5, 8)
 
@@ -19,10 +21,11 @@ class SparseWan(Wan):
     def __init__(self, capacity=6, local=6, density=.25, sink=3, **kw):
         super().__init__(**kw)
         self.capacity, self.local, self.density, self.sink = capacity, local // CHUNK, density, sink
+        self.across = 4  # blocks of a frame; `chunk` counts them
         self._order = {}
 
     def memory(self):
-        return [dict(local=[], p=None, score=None, seen=0) for _ in self.blocks]
+        return [dict(local=[], p=None, ready=None, seen=0) for _ in self.blocks]
 
     def order(self, gh, gw, dev):
         """Places of a frame tile by tile, and back."""
@@ -31,20 +34,43 @@ class SparseWan(Wan):
             self._order[gh, gw] = (i.to(dev), torch.argsort(i).to(dev))
         return self._order[gh, gw]
 
+    def position(self, memory, start):
+        m = memory[0]
+        return (m["p"]["k"].shape[2] // self.across if m["p"] else 0) + CHUNK * len(m["local"]) if self.ranks else start
+
+    def read(self, m):
+        """Persistent and local blocks of a layer with their keys turned to where they are now: k, v, k, v."""
+        rank, out = 0, []
+        parts = ([m["p"]] if m["p"] else []) + m["local"]
+        for c in parts:
+            n = torch.arange(c["k"].shape[2], device=c["k"].device) // self.across + rank
+            at = n.expand(*c["k"].shape[:2], -1) if self.ranks else c["frame"]
+            out.append((turn(c["k"], at), c["v"]))
+            rank += c["k"].shape[2] // self.across
+        p, local = (out[:1], out[1:]) if m["p"] else ([], out)
+        cat = lambda xs, j: torch.cat([x[j] for x in xs], 2) if xs else None
+        return cat(p, 0), cat(p, 1), cat(local, 0), cat(local, 1)
+
     def chunk(self, lat, t, text, memory, start, keep=False):
         B, Fr, _, h, w = lat.shape
         there, back = self.order(h // 2, w // 2, lat.device)
         n = TILE[0] * TILE[1]
+        self.across = h * w // 4 // n
         share = lambda z: z[:, None].expand(-1, Fr, *z.shape[1:]).flatten(0, 1)
         last = len(self.blocks) - 1
+        here = self.position(memory, start)
 
         def attend(i, q, k, v):
             m = memory[i]
             H, S = q.shape[2], q.shape[1]
             tiles = lambda z: z.reshape(B, Fr, S, H, -1)[:, :, there].permute(0, 3, 1, 2, 4).reshape(B, H, Fr * S // n, n, -1)
             q, k, v = tiles(q), tiles(k), tiles(v)
-            kl, vl = (torch.cat([c[j] for c in m["local"]] + [z], 2) for j, z in ((0, k), (1, v)))
-            kp, vp = (m["p"]["k"], m["p"]["v"]) if m["p"] else (k[:, :, :0], v[:, :, :0])
+            with torch.no_grad():
+                if m["ready"] is None:
+                    m["ready"] = self.read(m)
+            kp, vp, kl, vl = m["ready"]
+            kp, vp = (kp, vp) if kp is not None else (k[:, :, :0], v[:, :, :0])
+            kl, vl = (torch.cat([kl, k], 2), torch.cat([vl, v], 2)) if kl is not None else (k, v)
             with torch.no_grad():
                 qm = q.float().mean(3)
                 scores = lambda z: qm @ z.float().mean(3).transpose(-1, -2) * q.shape[-1] ** -.5
@@ -54,36 +80,33 @@ class SparseWan(Wan):
                 seen = torch.cat([torch.ones(*seen.shape[:3], kp.shape[2], dtype=torch.bool, device=seen.device), seen], -1)
                 if keep:
                     mass = torch.cat([scores(kp), sl], -1).softmax(-1).sum(2)  # per block of P and L
-            if keep:
-                self.end_of_chunk(m, k.detach(), v.detach(), mass, Fr * S // n)
-                if i == last:
-                    return None
+                    at = torch.arange(Fr, device=k.device).repeat_interleave(S // n).expand(B, H, -1)
+                    self.end_of_chunk(m, dict(k=turn(k, -(at + here)), v=v, frame=at + start), mass)
+            if keep and i == last:
+                return None
             mask = seen.repeat_interleave(n, 2).repeat_interleave(n, 3)
             o = F.scaled_dot_product_attention(q.flatten(2, 3), torch.cat([kp, kl], 2).flatten(2, 3), torch.cat([vp, vl], 2).flatten(2, 3), attn_mask=mask)
             return o.reshape(B, H, Fr, S, -1).permute(0, 2, 3, 1, 4)[:, :, back].flatten(0, 1)
 
-        pos = torch.arange(start, start + Fr, device=lat.device).repeat(B)
+        pos = (here + torch.arange(Fr, device=lat.device)).repeat(B)
         v = self.frames(lat.flatten(0, 1), t.flatten(), pos, text, share, attend)
         return None if v is None else v.unflatten(0, (B, Fr))
 
-    def end_of_chunk(self, m, k, v, mass, blocks):
-        """The clean chunk joins L; what falls out of L competes for P."""
-        frame = m["seen"] * CHUNK + torch.arange(CHUNK, device=k.device).repeat_interleave(blocks // CHUNK)
-        m["seen"] += 1
-        m["local"].append((k, v, frame.expand(*k.shape[:2], -1)))
+    def end_of_chunk(self, m, chunk, mass):
+        """The clean chunk (keys not turned in time) joins L; what falls out of L competes for P."""
+        m["ready"] = None
+        m["local"].append(chunk)
         if len(m["local"]) < self.local:
             return
-        ek, ev, ef = m["local"].pop(0)
+        e = m["local"].pop(0)
         if m["p"] is None:
-            m["p"] = dict(k=ek, v=ev, frame=ef)
+            m["p"] = e
         else:
-            np_ = m["p"]["k"].shape[2]
-            kk, vv, ff = torch.cat([m["p"]["k"], ek], 2), torch.cat([m["p"]["v"], ev], 2), torch.cat([m["p"]["frame"], ef], 2)
-            score = mass[..., :np_ + blocks].masked_fill(ff < self.sink, math.inf)
-            room = min(self.capacity * blocks // CHUNK, kk.shape[2])
-            best = torch.sort(score, dim=-1, descending=True, stable=True).indices[..., :room].sort(-1).values
-            pick = lambda z: z.gather(2, best[..., None, None].expand(*best.shape, *z.shape[3:]))
-            m["p"] = dict(k=pick(kk), v=pick(vv), frame=ff.gather(2, best))
+            p = {j: torch.cat([m["p"][j], e[j]], 2) for j in e}
+            n = p["k"].shape[2]
+            score = mass[..., :n].masked_fill(p["frame"] < self.sink, math.inf)
+            best = torch.sort(score, dim=-1, descending=True, stable=True).indices[..., :min(self.capacity * self.across, n)].sort(-1).values
+            m["p"] = {j: z.gather(2, best[..., None, None].expand(*best.shape, *z.shape[3:]) if z.dim() > 3 else best) for j, z in p.items()}
 
 
 # ---------------------------------------------------------------- LoRA
@@ -112,6 +135,13 @@ def add_lora(model, rank=16, alpha=16):
             p = b.get_submodule(parent)
             setattr(p, leaf, LoRA(getattr(p, leaf), rank, alpha).to(b.norm2.weight.device))
     return [p for p in model.parameters() if p.requires_grad]
+
+
+def reset_lora(model):
+    for m in model.modules():
+        if isinstance(m, LoRA):
+            nn.init.normal_(m.lora_A.weight, 0, m.base.in_features ** -.5)
+            nn.init.zeros_(m.lora_B.weight)
 
 
 def save_lora(named, path, alpha):

@@ -1,21 +1,28 @@
 """Stage B: Self-Forcing distillation to four steps with distribution matching.
 
-    train_dmd.py OUT SECONDS --init FOLDER [--teacher FOLDER]
+    train_dmd.py OUT SECONDS --init FOLDER [--teacher FOLDER] [--cues FOLDER]
 
 The student rolls out on its own, chunk by chunk, with its own four steps and its own memory; the gradient goes through one
-random step of each of the last FULL frames. The frozen teacher (bidirectional, guided) and a critic that learns the student's
-distribution judge those frames together. Some rollouts begin earlier (--long), so that the memory is in its steady state.
+random step of each of FULL frames. The frozen teacher (bidirectional, guided) and a critic that learns the student's
+distribution judge those frames together. A share (--long) of the iterations goes on where an earlier rollout ended, up to --horizon
+frames after its beginning, so that the memory is in its steady state: window 21 with the first chunk kept, positions by rank.
+
+With --cues the classifier of noisy latents of stage A adds its gradient: what the prompt says and the clip does not show. Its
+weight is set once, so that at the beginning its gradient is --cue times as long as that of the distribution matching.
 
 With --recipe sparse-forcing the student rolls out under that memory (`sparse.py`), starting from the distilled dense model, and
 --lora trains only a low-rank difference, written as OUT/<recipe>.safetensors:
 
-    train_dmd.py OUT SECONDS --init DISTILLED --teacher TEACHER --recipe sparse-forcing --lora 16 --lr 3e-4 --extra 16"""
+    train_dmd.py OUT SECONDS --init DISTILLED --teacher TEACHER --recipe sparse-forcing --lora 16 --lr 3e-4 --long .8"""
 import argparse, glob, math, os, time
 import numpy as np
 import torch
 import torch._dynamo
 from common import *
-from sparse import SparseWan, add_lora, save_lora
+import guide
+from guide import Guide
+from judge import HEADS, UNSAID, said
+from sparse import SparseWan, add_lora, reset_lora, save_lora
 
 ap = argparse.ArgumentParser()
 ap.add_argument("out"); ap.add_argument("seconds", type=float)
@@ -24,9 +31,11 @@ ap.add_argument("--lr", type=float, default=6e-5)
 ap.add_argument("--clr", type=float, default=1.2e-4)
 ap.add_argument("--guide", type=float, default=3.0)
 ap.add_argument("--batch", type=int, default=48)
-ap.add_argument("--critics", type=int, default=3)
-ap.add_argument("--long", type=float, default=.4, help="share of iterations whose rollout begins before the judged frames")
-ap.add_argument("--extra", type=int, default=5, help="at most this many chunks before the judged frames")
+ap.add_argument("--critics", type=int, default=2)
+ap.add_argument("--long", type=float, default=.45, help="share of iterations that go on with an earlier rollout")
+ap.add_argument("--horizon", type=int, default=96, help="frames after which a rollout ends")
+ap.add_argument("--cues", help="folder with the classifier of stage A (guide.part*)"); ap.add_argument("--cue", type=float, default=.5)
+ap.add_argument("--wait", action="store_true", help="compile, then wait for the file `done` of --init (and of --teacher)")
 ap.add_argument("--recipe", default="dense", choices=["dense", "sparse-forcing"])
 ap.add_argument("--lora", type=int, default=0, help="rank; 0 trains all weights")
 ap.add_argument("--deadline", type=float, default=0)
@@ -42,16 +51,30 @@ torch.manual_seed(seed)
 rng = np.random.default_rng(seed)
 text = Text(dev)
 load = lambda d: load_parts(d) if glob.glob(f"{d}/ckpt.part0") else load_model_folder(d)
-ck = load(a.init)
-tk = load(a.teacher) if a.teacher else ck
-vae = TAEHV().to(dev).to(memory_format=torch.channels_last)
-vae.load_state_dict(part(ck, "vae.")); vae.eval().requires_grad_(False)
-te = UMT5(1280).to(dev); te.load_state_dict(part(ck, "te.")); te.eval().requires_grad_(False)
+vae, te = TAEHV().to(dev).to(memory_format=torch.channels_last), UMT5(1280).to(dev)
 real, fake = Wan().to(dev), Wan().to(dev)
 gen, show = ((SparseWan() if a.recipe != "dense" else Wan()).to(dev) for _ in range(2))
-gen.load_state_dict(part(ck, "tf."))
-real.load_state_dict(part(tk, "tf.")); real.requires_grad_(False); show.requires_grad_(False)
-fake.load_state_dict(part(tk, "tf."))
+for m in (gen, show):
+    m.sink, m.ranks = 3, True
+cues = Guide().to(dev).to(memory_format=torch.channels_last).eval() if a.cues else None
+for m in (vae, te, real, show, cues):
+    if m is not None:
+        m.eval().requires_grad_(False)
+
+
+def read():
+    ck = load(a.init)
+    tk = load(a.teacher) if a.teacher else ck
+    vae.load_state_dict(part(ck, "vae.")); te.load_state_dict(part(ck, "te."))
+    real.load_state_dict(part(tk, "tf.")); fake.load_state_dict(part(tk, "tf."))
+    base = {k.replace(".base.", "."): v for k, v in gen.named_parameters() if ".lora_" not in k}
+    for k, v in part(ck, "tf.").items():
+        base.pop(k).data.copy_(v)
+    assert not base, list(base)[:3]
+    if cues is not None:
+        cues.load_state_dict({k: v.float() for k, v in load_parts(a.cues, "guide").items()})
+
+
 if a.lora:
     add_lora(gen, a.lora, a.lora); add_lora(show, a.lora, a.lora)
 trained = [p for p in gen.parameters() if p.requires_grad]
@@ -62,46 +85,50 @@ if not tiny:
 og = torch.optim.AdamW(trained, lr=a.lr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
 oc = torch.optim.AdamW(fake.parameters(), lr=a.clr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
 ema = EMA(gen, .995)
+if not a.wait:
+    read()
+    ema = EMA(gen, .995)
 if a.state and os.path.exists(a.state):
     s = torch.load(a.state, map_location=dev)
     gen.load_state_dict(s["gen"]); fake.load_state_dict(s["fake"]); og.load_state_dict(s["og"]); oc.load_state_dict(s["oc"])
     ema.val = [v.to(dev) for v in s["ema"]]; ema.n = s["n"]
     log("resumed the full state")
-B = 2 if tiny else a.batch
+B = 1 if tiny else a.batch
 cast = lambda: torch.autocast(dev, torch.bfloat16, enabled=not tiny)
 h, w = world.H // 8, world.W // 8
 FULL = 6 if tiny else 12
 PROMPTS = 4 * B if tiny else 6000
-with torch.no_grad(), cast():
-    bank = text([world.caption(rng, world.draw_spec(rng)) for _ in range(PROMPTS)])
-    empty = text([""])
-    bank_emb = torch.cat([te(i, n) for i, n in zip(bank[0].split(500), bank[1].split(500))])
-    empty_emb = te(*empty).expand(B, -1, -1)
+specs = [world.draw_spec(rng) for _ in range(PROMPTS)]
+words = [world.sentence(x) if rng.random() < .5 else world.caption(rng, x) for x in specs]
+bank, empty = text(words), text([""])
+wanted = torch.tensor([said(x, c) for x, c in zip(specs, words)]).to(dev)
 empty_n = empty[1].expand(B)
-log("prompts ready")
 
 
-def self_rollout(tt, frames, exit_step, grad_from):
-    """Free rollout; gradient through the exit step of each chunk from frame grad_from on."""
-    memory = gen.memory()
+@torch.no_grad()
+def embed():
+    with cast():
+        return torch.cat([te(i, n) for i, n in zip(bank[0].split(500), bank[1].split(500))]), te(*empty).expand(B, -1, -1)
+
+
+def self_rollout(tt, memory, start, exit_step):
+    """FULL frames on from `memory`; gradient through the exit step of each chunk, whose result is the chunk."""
     outs = []
     flat = ([(k.detach(), v.detach()) for k, v in tt[0]], tt[1])
-    for f in range(0, frames, CHUNK):
+    for f in range(start, start + FULL, CHUNK):
         x = torch.randn(B, CHUNK, 16, h, w, device=dev)
-        last_step = exit_step if f >= grad_from else len(STEPS) - 1
-        for j in range(last_step + 1):
+        for j in range(exit_step + 1):
             t = torch.full((B, CHUNK), STEPS[j], device=dev)
             s = STEPS[j] / 1000
-            last = j == last_step
-            with torch.set_grad_enabled(last and f >= grad_from):
+            last = j == exit_step
+            with torch.set_grad_enabled(last):
                 x0 = x - s * gen.chunk(x, t, tt if last else flat, memory, f)
             if not last:
                 nx = STEPS[j + 1] / 1000
                 x = (1 - nx) * x0 + nx * torch.randn_like(x0)
         outs.append(x0)
-        if f + CHUNK < frames:
-            with torch.no_grad():
-                gen.chunk(x0.detach(), torch.zeros(B, CHUNK, device=dev), flat, memory, f, keep=True)
+        with torch.no_grad():
+            gen.chunk(x0.detach(), torch.zeros(B, CHUNK, device=dev), flat, memory, f, keep=True)
     return torch.cat(outs, 1)
 
 
@@ -123,22 +150,65 @@ def picture(name, frames=21, seed=0):
     log("sheet", name)
 
 
+HEAD_WEIGHT = torch.tensor([{"shape": 2., "motion": 2., "camera": 2., "landmark": 1.5}.get(k, .5) for k in HEADS], device=dev)
+lengths = []  # of both gradients, in the first iterations
+
+
+def cue(x, y, part_of):
+    """The classifier's gradient with respect to the clips, scaled; and what it sees rightly."""
+    leaf = x.detach().float().requires_grad_()
+    lv = torch.rand(B, device=dev) * .7
+    out = cues(guide.noisy(leaf, lv), lv)
+    g, = torch.autograd.grad((guide.loss(out, y) * HEAD_WEIGHT).sum() * B, leaf)
+    size = g.flatten(1).norm(dim=1)
+    g = g * (3 * size.mean() / size.clamp(min=1e-9)).clamp(max=1).reshape(-1, 1, 1, 1, 1)
+    return g, guide.right(out, y).mean()
+
+
+if a.wait:
+    emb, emb0 = embed()
+else:
+    bank_emb, empty_emb = embed()
 t0, step, saved, shown, hist, begin = None, 0, 0.0, 0, [], time.time()
-buffer = []
+buffer, stream, waiting = [], None, a.wait
+if waiting:
+    bank_emb, empty_emb = emb, emb0
 while True:
     now = time.time()
     p = 0 if t0 is None else (now - t0) / (a.deadline - t0 if a.deadline else a.seconds)
-    if p >= 1 or (tiny and step >= 2) or (a.deadline and now > a.deadline):
+    if waiting and step == 4:
+        torch.cuda.synchronize() if not tiny else None
+        log("compiled after %.0f s, waiting" % (now - begin))
+        while not all(os.path.exists(f"{d}/done") for d in {a.init, a.teacher or a.init}):
+            time.sleep(.2)
+        read()
+        bank_emb, empty_emb = embed()
+        for o in (og, oc):
+            o.state.clear()
+        if a.lora:
+            reset_lora(gen)
+        ema, buffer, stream, lengths, step, waiting, hist, begin = EMA(gen, .995), [], None, [], 0, False, [], time.time()
+        continue
+    if p >= 1 or (tiny and step >= 3 and not waiting) or (a.deadline and now > a.deadline):
         break
     k = min(1, (step + 1) / 20) * (1 if p < .6 else max(.1, (1 - p) / .4))
     og.param_groups[0]["lr"], oc.param_groups[0]["lr"] = a.lr * k, a.clr * min(1, (step + 1) / 20)
-    i = torch.randint(0, PROMPTS, (B,), device=dev)
+    on = stream is not None and (rng.random() < a.long or waiting)
+    i = stream["i"] if on else torch.randint(0, PROMPTS, (B,), device=dev)
     ec, nc = bank_emb[i], bank[1][i]
-    exit_step = int(rng.integers(len(STEPS)))
-    extra = 0 if rng.random() > a.long else 3 * int(rng.integers(1, 2 if tiny else a.extra + 1))
+    exit_step = len(STEPS) - 1 - step % 2 if waiting else int(rng.integers(len(STEPS)))
+    memory, begins = (gen.fork(stream["memory"]), stream["frame"]) if on else (gen.memory(), 0)
     with cast():
         tt = gen.text(ec, nc)
-        x = self_rollout(tt, FULL + extra, exit_step, extra)[:, extra:]
+        x = self_rollout(tt, memory, begins, exit_step)
+        if exit_step == len(STEPS) - 1 and (on or stream is None or rng.random() < .3):
+            stream = dict(memory=memory, i=i, frame=begins + FULL)
+        elif on and rng.random() < .25:  # go on without a gradient
+            with torch.no_grad():
+                self_rollout(tt, stream["memory"], stream["frame"], len(STEPS) - 1)
+                stream["frame"] += FULL
+        if stream is not None and stream["frame"] >= a.horizon:
+            stream = None
         with torch.no_grad():
             s = level()
             sb = s[:, :, None, None, None]
@@ -151,6 +221,13 @@ while True:
             f = xs - sb * vf
             norm = (x - r).abs().mean((1, 2, 3, 4), keepdim=True).clamp(min=.02)
             grad = torch.nan_to_num((f - r) / norm)
+        hits = x.new_zeros(())
+        if cues is not None:
+            g, hits = cue(x, wanted[i], p)
+            if len(lengths) < 40:
+                lengths.append(torch.stack([grad.norm(), g.norm()]))
+            d = torch.stack(lengths).mean(0)
+            grad = grad + g * (a.cue * (1 if p < .75 else .4) * d[0] / d[1].clamp(min=1e-9))
         loss = .5 * (x.float() - (x - grad).detach().float()).pow(2).mean()
     og.zero_grad(set_to_none=True)
     loss.backward()
@@ -159,7 +236,7 @@ while True:
     buffer = (buffer + [(x.detach(), ec, nc)])[-3:]
     lc = []
     for c in range(a.critics):
-        xd, e, n = buffer[-1 - c % len(buffer)] if c > 1 else buffer[-1]
+        xd, e, n = buffer[-1 - c % len(buffer)] if c > 0 else buffer[-1]
         with cast():
             sc = level()
             eps = torch.randn_like(xd)
@@ -170,23 +247,25 @@ while True:
         clip_gpu(list(fake.parameters()), 10.0)
         oc.step()
         lc.append(l.detach())
-    hist.append(torch.stack([grad.abs().mean(), torch.stack(lc).mean(), gn, x.detach().float().std(), norm.mean()]))
+    hist.append(torch.stack([grad.abs().mean(), torch.stack(lc).mean(), gn, x.detach().float().std(), norm.mean(), hits]))
     step += 1
-    if step == 12:
+    if step == 5 and not waiting:
         if dev == "cuda":
             torch.cuda.synchronize()
         log("warm after %.0f s" % (time.time() - begin), "peak GB", torch.cuda.max_memory_allocated() / 1e9 if dev == "cuda" else "")
         t0 = time.time()
     if step % (1 if tiny else 50) == 0:
         m = torch.stack(hist).mean(0).tolist(); hist = []
-        log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f" % tuple(m), "%.0f%%" % (100 * p))
-    if t0 and now - t0 > saved + 100:
+        log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f right %.3f" % tuple(m), "%.0f%% frame" % (100 * p), stream["frame"] if stream else 0)
+    if t0 and now - t0 > saved + 90:
         save(); saved = now - t0
-    if p > (.25, .6, 9)[shown]:
+    if p > (.3, .65, 9)[shown]:
         picture(f"dmd_{shown}"); shown += 1
 save()
+open(f"{a.out}/done", "w").close()
 log("done, steps", step, "seconds %.0f" % (time.time() - (t0 or begin)))
-picture("dmd")
-picture("dmd_20s", 81, seed=1)
+if not a.lora:
+    picture("dmd")
+    picture("dmd_20s", 81, seed=1)
 if a.state:
     torch.save({"gen": gen.state_dict(), "fake": fake.state_dict(), "og": og.state_dict(), "oc": oc.state_dict(), "ema": ema.val, "n": ema.n}, a.state)

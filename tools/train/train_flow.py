@@ -6,20 +6,33 @@
       --state FILE         full training state, read if there and written at the end (for runs on one machine)
       --keep R             write the raw weights (not their average) too, to go on from elsewhere
 
-Each step sees 576 frames in whatever clips (see PLAN), so one compilation serves all."""
+Each step sees 576 frames in whatever clips (see PLAN), so one compilation serves all. Beside the loss of the velocity v,
+
+    mean |e|^2 w / mean w + CHANGES mean |e_(i+1) - e_i|^2 w / mean w,     e = v - (noise - clip), w = 1 + 2 mask (until 70%)
+
+whose second sum, over neighbouring frames of equal noise, counts what changes in time twice (a fixed weighting: the minimum stays
+where it was), the text encoder's mean row has to name what the caption says (a linear layer, weight .02). The classifier of noisy
+latents for stage B learns on the same pool (`guide.py`).
+
+Launching the kernels of a step takes longer than the card needs for them, so each kind of step is captured once and replayed
+(CUDA graphs; --eager for without)."""
 import argparse, glob, math, os, time
 import numpy as np
 import torch
 import torch.nn.functional as F
 from common import *
+from guide import Guide
+import guide
+from judge import HEADS, UNSAID, labels, said
 
 ap = argparse.ArgumentParser()
 ap.add_argument("out"); ap.add_argument("seconds", type=float)
-ap.add_argument("--vae"); ap.add_argument("--init"); ap.add_argument("--state")
+ap.add_argument("--vae", help="folder of the autoencoder"); ap.add_argument("--wait", action="store_true", help="compile, then wait for the autoencoder's stats.json"); ap.add_argument("--init"); ap.add_argument("--state")
 ap.add_argument("--start", type=float, default=0.0); ap.add_argument("--end", type=float, default=1.0)
-ap.add_argument("--lr", type=float, default=1.8e-3, help="of Muon; AdamW gets 0.7 of it")
-ap.add_argument("--pool", type=int, default=4096); ap.add_argument("--fill", type=float, default=22, help="seconds of filling the pool before the first step")
+ap.add_argument("--lr", type=float, default=1.5e-3, help="of Muon; AdamW gets 0.7 of it")
+ap.add_argument("--pool", type=int, default=8192); ap.add_argument("--fill", type=float, default=22, help="seconds of filling the pool before the first step")
 ap.add_argument("--object", type=float, default=2.0, help="extra weight of the loss where objects are, until 70%% of the schedule")
+ap.add_argument("--eager", action="store_true")
 ap.add_argument("--one", action="store_true", help="a single clip for ever: a test for faults")
 ap.add_argument("--sheets", type=int, default=1); ap.add_argument("--frames", type=int, default=21)
 ap.add_argument("--deadline", type=float, default=0, help="time of day (seconds since 1970) at which training ends, in place of SECONDS")
@@ -39,21 +52,31 @@ ck = None
 if a.init:
     ck = load_parts(a.init) if glob.glob(f"{a.init}/ckpt.part0") else load_model_folder(a.init)
     tf.load_state_dict(part(ck, "tf.")); te.load_state_dict(part(ck, "te."))
-vae.load_state_dict(part(load_parts(a.vae, "vae") if a.vae else ck, "vae."))
+if not a.wait:
+    vae.load_state_dict(part(load_parts(a.vae, "vae") if a.vae else ck, "vae."))
 vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 log("parameters", sum(p.numel() for p in tf.parameters()), sum(p.numel() for p in te.parameters()), "init", bool(ck))
 net = torch.nn.ModuleDict({"tf": tf, "te": te})
+probe = torch.nn.ModuleDict({k: torch.nn.Linear(256, len(v)) for k, v in HEADS.items()}).to(dev)
+cues = Guide().to(dev).to(memory_format=torch.channels_last)
 mats = [p for n, p in tf.blocks.named_parameters() if p.dim() == 2]
 ids_m = {id(p) for p in mats}
-muon = Muon(mats, a.lr)
-adam = torch.optim.AdamW([p for p in net.parameters() if id(p) not in ids_m], lr=a.lr, betas=(.9, .98), weight_decay=0.0, fused=not tiny)
+rate, rate_cues, extra, filled_t = (torch.zeros((), device=dev) for _ in range(4))  # what changes from step to step
+muon = Muon(mats, rate)
+adam = Adam([p for p in net.parameters() if id(p) not in ids_m] + list(probe.parameters()))
+ocues = Adam(cues.parameters(), betas=(.9, .99))
+for p in mats:
+    muon.state[p]["m"] = torch.zeros_like(p)
 ema = EMA(net, .999)
 if a.state and os.path.exists(a.state):
     s = torch.load(a.state, map_location=dev)
-    net.load_state_dict(s["net"]); muon.load_state_dict(s["muon"]); adam.load_state_dict(s["adam"])
+    net.load_state_dict(s["net"]); muon.load_state_dict(s["muon"])
+    for to, of in ((adam.m, s["m"]), (adam.v, s["v"])):
+        torch._foreach_copy_(to, of)
     ema.val = [v.to(dev) for v in s["ema"]]; ema.n = s["n"]
     log("resumed the full state")
 resumed = ema.n > 0
+ema.n = max(ema.n, 10 ** 6)  # a captured step has one decay for ever
 encode_fn = vae.encode
 if not tiny:
     world.compile_renderer(); tf.compile()
@@ -63,19 +86,23 @@ LONG, G = (12, 1) if tiny else (24, 4)
 N = 4 if tiny else a.pool
 h, w = world.H // 8, world.W // 8
 
-# Per step: (clips, frames) forced and (clips, frames) bidirectional, from this point of the schedule on. A forced clip of n
+# Per step, from this point of the schedule on: (kind, clips, frames), f for teacher forced, b for bidirectional. A forced clip of n
 # frames takes 2n - 3 frames of work.
-PLAN = [(0.0, [((0, 0), (192, 3))]),
-        (.25, [((32, 6), (24, 12))]),
-        (.62, [((16, 12), (20, 12))]),
-        (.80, [((16, 12), (20, 12)), ((8, 24), (9, 24))])]
+PLAN = [(0.0, [(("b", 192, 3),)]),
+        (.12, [(("f", 32, 6), ("b", 24, 12))]),
+        (.45, [(("f", 16, 12), ("b", 20, 12)), (("f", 32, 6), ("b", 24, 12))]),
+        (.80, [(("f", 16, 12), ("b", 20, 12)), (("f", 8, 24), ("b", 9, 24))])]
 if tiny:
-    PLAN = [(0.0, [((0, 0), (3, 3))]), (.3, [((1, 6), (1, 12))]), (.6, [((1, 12), (1, 12))])]
+    PLAN = [(0.0, [(("b", 3, 3),)]), (.3, [(("f", 1, 6), ("b", 1, 12))]), (.6, [(("f", 1, 12), ("b", 1, 12))])]
+CHANGES, MASK = .5, .17  # mean of the masks
+CUES = 2 if tiny else 48
 
 pool = torch.empty(N, LONG, 16, h, w, dtype=torch.bfloat16, device=dev)
 masks = torch.empty(N, LONG, 1, h, w, dtype=torch.bfloat16, device=dev)
 ids_all = torch.zeros(N, TOKENS, dtype=torch.long, device=dev)
 n_all = torch.ones(N, dtype=torch.long, device=dev)
+seen = torch.full((N, len(HEADS)), UNSAID, device=dev)  # what the clip shows
+spoken = seen.clone()                                # what its caption says of it
 filled, put = 0, 0
 
 
@@ -83,18 +110,38 @@ filled, put = 0, 0
 def refresh():
     """Encode a few new clips into the pool."""
     global filled, put
-    P, caps, _ = world.sample(rng, G)
+    P, caps, specs = world.sample(rng, G)
     v = world.render(P.to(dev, non_blocking=True), 4 * LONG, start=torch.from_numpy(rng.uniform(0, 20, G)), mask=True)
     with cast():
         pool[put:put + G] = encode_fn(v[:, :, :3].contiguous()).to(torch.bfloat16)
-    m = F.avg_pool2d(v[:, :, 3].flatten(0, 1)[:, None], 8).reshape(G, LONG, 4, 1, h, w)
+    m = F.avg_pool2d(v[:, :, 3:].amax(2).flatten(0, 1)[:, None], 8).reshape(G, LONG, 4, 1, h, w)
     masks[put:put + G] = m.amax(2)
     ids_all[put:put + G], n_all[put:put + G] = text(caps)
+    for to, rows in ((seen, [said(x) for x in specs]), (spoken, [said(x, c) for x, c in zip(specs, caps)])):
+        to[put:put + G] = torch.tensor(rows).to(dev, non_blocking=True)
     put = (put + G) % (N // G * G)
     filled = min(N // G * G, filled + G)
 
 
+def warm():
+    """Compile everything on noise, before the autoencoder is there."""
+    refresh()
+    x = torch.randn(576, CHUNK, 16, h, w, device=dev)[:6 if tiny else 192]
+    with cast():
+        kv = tf.text(te(ids_all[:1].expand(len(x), -1), n_all[:1].expand(len(x))), n_all[:1].expand(len(x)))
+        tf.bidir(x, torch.full(x.shape[:2], 500., device=dev), kv).pow(2).mean().backward()
+    net.zero_grad(set_to_none=True)
+
+
 begin = time.time()
+if a.wait:
+    warm()
+    log("compiled after %.0f s, waiting for" % (time.time() - begin), a.vae)
+    while not os.path.exists(f"{a.vae}/stats.json"):
+        time.sleep(.2)
+    vae.load_state_dict(part(load_parts(a.vae, "vae"), "vae."))
+    filled, put = 0, 0
+    begin = time.time()
 refresh()
 fill0 = time.time()
 while filled < N // G * G and (time.time() - fill0 < a.fill) and not a.one:
@@ -108,29 +155,130 @@ empty_ids, empty_n = text([""])
 
 
 def levels(shape):
-    u = torch.rand(shape, device=dev)
-    s = torch.where(torch.rand(shape, device=dev) < .6, 5 * u / (1 + 4 * u), torch.sigmoid(torch.randn(shape, device=dev) * 1.2 + .3))
+    """Half shifted by 5, a quarter near pure noise (there motion and camera are decided), a quarter in the middle."""
+    u, k = torch.rand(shape, device=dev), torch.rand(shape, device=dev)
+    s = torch.where(k < .5, 5 * u / (1 + 4 * u), torch.where(k < .75, .84 + .16 * u, torch.sigmoid(torch.randn(shape, device=dev) * 1.2 + .3)))
     return s.clamp(1e-3, 1)
 
 
 def take(B, Fr):
-    """Random clips of Fr frames, half of them from the beginning: latents, masks, token ids, lengths."""
-    i = torch.randint(0, filled, (B,), device=dev)
+    """Random clips of Fr frames, half of them from the beginning: latents, masks, token ids, lengths, rows of the pool."""
+    i = (torch.rand(B, device=dev) * filled_t).long()
     o = torch.randint(0, LONG - Fr + 1, (B,), device=dev) * (torch.rand(B, device=dev) < .5)
     j = o[:, None] + torch.arange(Fr, device=dev)
     drop = torch.rand(B, device=dev) < .1
-    return pool[i[:, None], j].float(), masks[i[:, None], j].float(), torch.where(drop[:, None], empty_ids, ids_all[i]), torch.where(drop, empty_n, n_all[i])
+    labels_ = torch.where(drop[:, None], UNSAID, spoken[i])
+    return pool[i[:, None], j].float(), masks[i[:, None], j].float(), torch.where(drop[:, None], empty_ids, ids_all[i]), torch.where(drop, empty_n, n_all[i]), labels_
+
+
+def error(v, y, m, extra, same):
+    """The weighted loss of the docstring; `same` frames in a row have the same noise."""
+    e = (v - y).unflatten(1, (-1, same))
+    w = (1 + extra * m).unflatten(1, (-1, same))
+    square, change = e.pow(2).mean(3, keepdim=True), (e[:, :, 1:] - e[:, :, :-1]).pow(2).mean(3, keepdim=True)
+    plain = square.detach()
+    return ((square * w).mean() + CHANGES * (change * w[:, :, 1:]).mean()) / (1 + extra * MASK), plain.mean(), (plain * (w > 1 + .5 * extra)).sum() / (w > 1 + .5 * extra).sum().clamp(min=1)
 
 
 def save():
     st = ema.state()
     tfs, tes = ({k[3:]: v for k, v in st.items() if k.startswith(p)} for p in ("tf.", "te."))
     save_parts(pack(tfs, tes, vae.state_dict()), a.out)
+    if cues is not None:
+        save_parts({k: v.half() for k, v in cues.state_dict().items()}, a.out, "guide")
     return tfs, tes
 
 
 up = lambda s: s[:, :, None, None, None]
-t0, step, saved, hist, where = None, 0, 0.0, [], -1
+per = lambda z, k: z[..., None].expand(*z.shape, k).flatten(-2)  # each entry k times
+sums = torch.zeros(8 + len(HEADS), device=dev)
+
+
+def one_step(entry):
+    """One step of training on the clips of an entry of PLAN; reads what changes from tensors and adds to `sums`."""
+    groups, targets, ids, n, says = [], [], [], [], []
+    for kind, b, fn in entry:
+        x, m, i, l, sp = take(b, fn)
+        same = CHUNK if kind == "f" else fn
+        s = per(levels((b, fn // same)), same)
+        eps, ctx = torch.randn_like(x), None
+        if kind == "f":
+            ctx = (x + torch.randn_like(x) * up(per(torch.rand(b, fn // CHUNK, device=dev) * .1, CHUNK)))[:, :fn - CHUNK]
+        groups.append(((1 - up(s)) * x + up(s) * eps, 1000 * s, ctx))
+        targets.append((eps - x, m, same)); ids.append(i); n.append(l); says.append(sp)
+    with cast():
+        ids, n, says = torch.cat(ids), torch.cat(n), torch.cat(says)
+        emb = te(ids, n)
+        vs = tf.mixed(groups, tf.text(emb, n))
+        rows = emb.float().sum(1) / n[:, None]
+        words = guide.loss({k: f(rows) for k, f in probe.items()}, says).sum()
+        ls, shown = [], []
+        for v, (y, m, same) in zip(vs, targets):
+            l, all_, inside = error(v, y, m, extra, same)
+            ls.append(l)
+            shown += [all_, inside]
+        loss = sum(ls) + .02 * words
+    loss.backward()
+    gn = clip_gpu(list(net.parameters()), 1.0)
+    muon.step(); adam.step(rate * .7); ema.step()
+    sums[4 - len(shown):4] += torch.stack(shown)
+    sums[4:6] += torch.stack([gn, words.detach()])
+
+
+def cue_step():
+    """The classifier for stage B."""
+    with cast():
+        k = (torch.rand(CUES, device=dev) * filled_t).long()
+        lv = torch.rand(CUES, device=dev) * .8
+        o = (torch.rand(CUES, 1, device=dev) * (LONG - 12 + 1)).long() + torch.arange(12, device=dev)
+        y = seen[k]
+        logits = cues(guide.noisy(pool[k[:, None], o].float(), lv), lv)
+        cue = guide.loss(logits, y).sum()
+    cue.backward()
+    ocues.step(rate_cues)
+    sums[8:] += guide.right(logits, y)
+
+
+class Replay:
+    """A function of no arguments that works on the same tensors each time, captured after a few calls."""
+    memory = None
+
+    def __init__(self, f, params):
+        self.f, self.params, self.graph, self.calls = f, params, None, 0
+
+    def eager(self):
+        for p in self.params:
+            p.grad = None
+        self.f()
+
+    def __call__(self):
+        self.calls += 1
+        if tiny or a.eager:
+            return self.eager()
+        if self.graph is None and self.calls <= 3:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self.eager()
+            torch.cuda.current_stream().wait_stream(side)
+            return
+        if self.graph is None:
+            torch.cuda.synchronize()
+            self.graph = torch.cuda.CUDAGraph()
+            for p in self.params:
+                p.grad = None
+            with torch.cuda.graph(self.graph, pool=Replay.memory):
+                self.f()
+            Replay.memory = Replay.memory or self.graph.pool()
+            for p in self.params:
+                p.grad = None
+        self.graph.replay()
+
+
+everything = list(net.parameters()) + list(probe.parameters())
+steps_of = {e: Replay(lambda e=e: one_step(e), everything) for _, es in PLAN for e in es}
+cue_of = Replay(cue_step, list(cues.parameters()))
+t0, step, saved, counts, where = None, 0, 0.0, [0, 0, 0], -1
 begin = time.time()
 while True:
     now = time.time()
@@ -140,61 +288,38 @@ while True:
     if tiny:
         p = step / 8
     q = a.start + (a.end - a.start) * p
-    lr = a.lr * min(1, (step + 1) / (60 if resumed else 200)) * (.01 + .99 * (.5 + .5 * math.cos(math.pi * max(0, (q - .25) / .75))))
-    for o, k in ((muon, 1.0), (adam, .7)):
-        for g in o.param_groups:
-            g["lr"] = lr * k
-    if not a.one and step % (3 if filled < N // G * G else 8) == 0:
+    lr = a.lr * min(1, (step + 1) / (60 if resumed else 200)) * (.01 + .99 * (.5 + .5 * math.cos(math.pi * max(0, (q - .3) / .7))))
+    if not a.one and step % (4 if filled < 6000 else 8) == 0:
         refresh()
     phase = max(i for i, (at, _) in enumerate(PLAN) if q >= at)
     if phase != where:
-        if hist:
-            log("phase", phase)
-        where, hist = phase, []
-    (fb, fn), (bb, bn) = PLAN[phase][1][step % len(PLAN[phase][1])]
-    extra = a.object * min(1.0, max(0.0, (.9 - q) / .2))
-    groups, targets, ids, n = [], [], [], []
-    if fb:
-        x, m, i, l = take(fb, fn)
-        s = levels((fb, fn // 3)).repeat_interleave(3, 1)
-        eps = torch.randn_like(x)
-        noise = (torch.rand(fb, fn // 3, device=dev) * .1).repeat_interleave(3, 1)
-        ctx = (x + torch.randn_like(x) * up(noise))[:, :fn - CHUNK]
-        groups.append(((1 - up(s)) * x + up(s) * eps, 1000 * s, ctx)); targets.append((eps - x, m)); ids.append(i); n.append(l)
-    x, m, i, l = take(bb, bn)
-    s = levels((bb, 1)).expand(-1, bn)
-    eps = torch.randn_like(x)
-    groups.append(((1 - up(s)) * x + up(s) * eps, 1000 * s, None)); targets.append((eps - x, m)); ids.append(i); n.append(l)
-    with cast():
-        ids, n = torch.cat(ids), torch.cat(n)
-        vs = tf.mixed(groups, tf.text(te(ids, n), n))
-        ls, shown = [], []
-        for v, (y, m) in zip(vs, targets):
-            e = (v - y).pow(2).mean(2, keepdim=True)
-            ls.append((e * (1 + extra * m)).mean() / (1 + extra * .12))
-            shown += [e.detach().mean(), (e.detach() * m).sum() / m.sum().clamp(min=1)]
-        loss = ls[0] if len(ls) == 1 else ls[0] + .7 * ls[1]
-    for o in (muon, adam):
-        o.zero_grad(set_to_none=True)
-    loss.backward()
-    gn = clip_gpu(list(net.parameters()), 1.0)
-    muon.step(); adam.step(); ema.step()
-    hist.append(torch.stack(([shown[0] * 0] * 2 if not fb else []) + shown + [gn.detach()]))
+        log("phase", phase)
+        where = phase
+    rate.fill_(lr); extra.fill_(1e-4 + a.object * min(1.0, max(0.0, (.9 - q) / .2))); filled_t.fill_(filled)
+    rate_cues.fill_(1e-3 * min(1, (step + 1) / 200) * (.01 + .99 * (.5 + .5 * math.cos(math.pi * min(1, p)))))
+    entry = PLAN[phase][1][step % len(PLAN[phase][1])]
+    steps_of[entry]()
+    counts[0] += len(entry) > 1; counts[1] += 1
+    if step % 2 == 0:
+        cue_of(); counts[2] += 1
     step += 1
+    if step % 10 == 0 and dev == "cuda":
+        torch.cuda.current_stream().synchronize()  # the deadline is met to ten steps
     if step == 5:
-        if dev == "cuda":
-            torch.cuda.synchronize()
         log("warm after %.0f s" % (time.time() - begin), "peak GB", torch.cuda.max_memory_allocated() / 1e9 if dev == "cuda" else "")
         t0 = time.time()
-    if step % (1 if tiny else 250) == 0 and hist:
-        r = torch.stack(hist).mean(0).tolist(); hist = []
-        log("step %d q %.3f forced %.4f (objects %.4f) bidir %.4f (objects %.4f) grad %.2f lr %.1e pool %d" % (step, q, *r, lr, filled))
-    if t0 and now - t0 > saved + 120:
+    if step % (1 if tiny else 250) == 0:
+        r = sums.tolist(); sums.zero_()
+        f, n, c = (max(1, x) for x in counts); counts = [0, 0, 0]
+        log("step %d q %.3f forced %.4f (objects %.4f) bidir %.4f (objects %.4f) grad %.2f words %.3f" % (step, q, r[0] / f, r[1] / f, *(x / n for x in r[2:6])),
+            "lr %.1e pool %d guide" % (lr, filled), {k: round(100 * v / c) for k, v in zip(HEADS, r[8:])})
+    if t0 and now - t0 > saved + 100:
         save(); saved = now - t0
 tfs, tes = save()
+open(f"{a.out}/done", "w").close()
 log("done, steps", step, "seconds %.0f" % (time.time() - (t0 or begin)))
 if a.state:
-    torch.save({"net": net.state_dict(), "muon": muon.state_dict(), "adam": adam.state_dict(), "ema": ema.val, "n": ema.n}, a.state)
+    torch.save({"net": net.state_dict(), "muon": muon.state_dict(), "m": adam.m, "v": adam.v, "ema": ema.val, "n": ema.n}, a.state)
 tf.load_state_dict(tfs); te.load_state_dict(tes)
 if a.sheets:
     nf = 6 if tiny else a.frames

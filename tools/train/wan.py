@@ -142,6 +142,22 @@ def rot(x, ct, st, cs, ss):
     return torch.stack([a * c - b * s, a * s + b * c], -1).reshape(x.shape)
 
 
+def turn(k, frames):
+    """Keys of one chunk [B,Fr*S,H,128] turned on in time by `frames` [Fr] (whole numbers, negative ones back), or pages
+    [B,H,n,tokens,128] by `frames` [B,H,n]: the first 44 channels, 22 interleaved pairs."""
+    w = 10000.0 ** (-torch.arange(22, dtype=torch.float32, device=k.device) * 2 / 44)
+    a = frames[..., None].float() * w
+    if frames.dim() == 1:
+        y = k.reshape(k.shape[0], frames.shape[0], -1, *k.shape[-2:])
+        a = a[:, None, None]
+    else:
+        y, a = k, a[..., None, :]
+    z = y[..., :44].float().unflatten(-1, (22, 2))
+    c, s = a.cos(), a.sin()
+    z = torch.stack([z[..., 0] * c - z[..., 1] * s, z[..., 0] * s + z[..., 1] * c], -1).flatten(-2)
+    return torch.cat([z.to(k.dtype), y[..., 44:]], -1).reshape(k.shape)
+
+
 class Block(nn.Module):
     """Everything here works on single frames, x [F,S,d]: whatever clips the frames belong to, the shapes are the same, and
     one compilation serves all of training. Only the attention between `pre` and `post` knows about clips."""
@@ -213,17 +229,16 @@ def teacher_forcing(q, k, v, B):
     """Frames of a clip: all chunks but the last, clean and causal; then all chunks, noisy, each sees earlier clean ones and
     itself. At most WINDOW frames are seen."""
     n = CHUNK * q.shape[1]
-    q, k, v = (z.reshape(B, -1, *z.shape[-2:]) for z in (q, k, v))
-    chunks = (q.shape[1] // n + 1) // 2
-    half, W = (chunks - 1) * n, WINDOW // CHUNK
+    q, k, v = (z.reshape(B, -1, *z.shape[-2:]).split(n, 1) for z in (q, k, v))
+    chunks = (len(q) + 1) // 2
+    half, W = chunks - 1, WINDOW // CHUNK
     clean, noisy = [], []
     for i in range(chunks):
-        lo, a, b = max(0, i - W + 1) * n, i * n, (i + 1) * n
+        lo = max(0, i - W + 1)
+        join = lambda z, last: torch.cat([*z[lo:i], z[last]], 1) if i else z[last]
         if i + 1 < chunks:
-            clean.append(sdpa(q[:, a:b], k[:, lo:b], v[:, lo:b]))
-        s = slice(half + a, half + b)
-        kk, vv = (torch.cat([z[:, lo:a], z[:, s]], 1) if a else z[:, s] for z in (k, v))
-        noisy.append(sdpa(q[:, s], kk, vv))
+            clean.append(sdpa(q[i], join(k, i), join(v, i)))
+        noisy.append(sdpa(q[half + i], join(k, half + i), join(v, half + i)))
     return torch.cat(clean + noisy, 1)
 
 
@@ -250,6 +265,7 @@ class Wan(nn.Module):
                 b.scale_shift_table[:, 2::3] += .5
                 b.attn2.to_out[0].weight.mul_(.5)
         self.fn_pre, self.fn_post = Block.pre, Block.post
+        self.window, self.sink, self.ranks = WINDOW, 0, False
 
     def compile(self):
         self.fn_pre = torch.compile(Block.pre, dynamic=False)
@@ -360,29 +376,45 @@ class Wan(nn.Module):
 
     def memory(self):
         """An empty memory for `chunk`."""
-        return [[] for _ in self.blocks]
+        return [dict(past=[], ready=None) for _ in self.blocks]
+
+    @staticmethod
+    def fork(memory):
+        """A copy that may go on by itself; the tensors are shared."""
+        return [{k: list(v) if isinstance(v, list) else v for k, v in m.items()} for m in memory]
+
+    def position(self, memory, start):
+        """The temporal position of the chunk that begins at frame `start`."""
+        return CHUNK * len(memory[0]["past"]) if self.ranks else start
 
     def chunk(self, lat, t, text, memory, start, keep=False):
-        """One chunk [B,3,16,h,w] against the memory: a list per layer of (k, v) of earlier chunks, each [B,N,H,128]. With keep,
-        the chunk's own keys and values are appended (and the oldest dropped) and nothing is returned."""
+        """One chunk [B,3,16,h,w] against the memory: per layer the earlier chunks, each (keys not turned in time [B,N,H,128],
+        values, first frame). A chunk sees `window` frames, its own and the first `sink` frames included; with `ranks` positions
+        count the frames in memory, otherwise those of the video. With keep, the chunk joins the memory (and the oldest one
+        outside the sink leaves) and nothing is returned."""
         B, Fr = lat.shape[:2]
         last = len(self.blocks) - 1
         share = lambda z: z[:, None].expand(-1, Fr, *z.shape[1:]).flatten(0, 1)
+        here = self.position(memory, start)
+        steps = torch.arange(Fr, device=lat.device)
 
         def attend(i, q, k, v):
             qb, kb, vb = (z.reshape(B, -1, *z.shape[-2:]) for z in (q, k, v))
-            past = memory[i]
-            kk, vv = (torch.cat([p[j] for p in past] + [z], 1) for j, z in ((0, kb), (1, vb))) if past else (kb, vb)
+            m = memory[i]
+            if m["past"] and m["ready"] is None:
+                with torch.no_grad():
+                    at = [CHUNK * n if self.ranks else f for n, (_, _, f) in enumerate(m["past"])]
+                    m["ready"] = (torch.cat([turn(c[0], a + steps) for c, a in zip(m["past"], at)], 1), torch.cat([c[1] for c in m["past"]], 1))
+            kk, vv = (torch.cat([p, z], 1) for p, z in zip(m["ready"], (kb, vb))) if m["past"] else (kb, vb)
             if keep:
-                past.append((kb, vb))
-                if len(past) > WINDOW // CHUNK - 1:
-                    past.pop(0)
+                m["past"].append((turn(kb, -(here + steps)), vb, start)); m["ready"] = None
+                if len(m["past"]) > self.window // CHUNK - 1:
+                    m["past"].pop(self.sink // CHUNK)
                 if i == last:
                     return None
             return sdpa(qb, kk, vv).reshape(q.shape)
 
-        pos = torch.arange(start, start + Fr, device=lat.device).repeat(B)
-        v = self.frames(lat.flatten(0, 1), t.flatten(), pos, text, share, attend)
+        v = self.frames(lat.flatten(0, 1), t.flatten(), (here + steps).repeat(B), text, share, attend)
         return None if v is None else v.unflatten(0, (B, Fr))
 
 

@@ -19,7 +19,7 @@ AROUND, SLOTS, OBJECTS = 960.0, 4, 3
 SHAPES = ["circle", "square", "triangle", "star", "heart", "ring", "diamond", "cross"]
 COLOURS = {"red": (.88, .13, .14), "orange": (.98, .52, .08), "yellow": (.98, .88, .16), "green": (.13, .72, .22),
            "cyan": (.10, .85, .88), "blue": (.13, .25, .92), "purple": (.62, .16, .80), "white": (.97, .97, .97)}
-SIZES = {"small": (27., 30.), "large": (41., 45.)}
+SIZES = {"small": (29., 32.), "large": (43., 47.)}
 MOTIONS = ["bounces", "slides left", "slides right", "orbits", "sways", "pulses", "spins", "stays"]
 SCENES = {"hills": (.38, .62, .33), "mountains": (.44, .47, .56), "dunes": (.86, .69, .44), "sea": (.15, .47, .62),
           "forest": (.16, .43, .30), "city": (.50, .46, .55)}
@@ -79,7 +79,7 @@ def draw_object(rng):
 def draw_spec(rng, held=False, count=None):
     """A random clip; with `held`, one of the combinations that training never shows."""
     while True:
-        n = count or 1 + int(rng.random() > .70) + int(rng.random() > .92)
+        n = count or 1 + int(rng.random() > .84) + int(rng.random() > .95)
         spec = dict(objects=[draw_object(rng) for _ in range(n)], scene=pick(rng, list(SCENES)), time=pick(rng, list(TIMES)),
                     landmark=pick(rng, LANDMARKS), camera=pick(rng, CAMERAS))
         if held_out(spec) == held:
@@ -139,8 +139,8 @@ def parameters(rng, spec):
     ground = np.clip(np.array(SCENES[spec["scene"]]) * time["light"] + time["add"] + tint, 0, 1)
     snow = np.clip(np.array((.92, .94, .98)) * time["light"] + time["add"], 0, 1)
     row = dict(scene=list(SCENES).index(spec["scene"]), landmark=LANDMARKS.index(spec["landmark"]), camera=CAMERAS.index(spec["camera"]),
-               night=float(spec["time"] == "night"), x0=u(0, AROUND), speed=u(30, 40), reach=u(150, 220) * (1 if rng.random() < .5 else -1),
-               cycle=u(5.5, 7.0), sx=u(.15, .85) * W, sy=u(22, 46), sr=u(13, 17), level=u(-5, 5), amp=u(.85, 1.15), stretch=float(rng.integers(0, 2)))
+               night=float(spec["time"] == "night"), x0=u(0, AROUND), speed=u(56, 72), reach=u(130, 180) * (1 if rng.random() < .5 else -1),
+               cycle=u(4.8, 5.8), sx=u(.15, .85) * W, sy=u(22, 46), sr=u(13, 17), level=u(-5, 5), amp=u(.85, 1.15), stretch=float(rng.integers(0, 2)))
     for i in range(6):
         row[f"ph{i}"] = u(0, 2 * math.pi)
     hues = rng.permutation(len(HUES))[:SLOTS]
@@ -162,7 +162,7 @@ def parameters(rng, spec):
             x = ((.5 + places[k]) / n + u(-.06, .06)) * W
         colour = np.clip(np.array(COLOURS[o["colour"]]) + rng.uniform(-.02, .02, 3), 0, 1)
         row.update({f"on{k}": float(on), f"shape{k}": SHAPES.index(o["shape"]), f"motion{k}": MOTIONS.index(o["motion"]), f"r{k}": r, f"x{k}": x,
-                    f"y{k}": y, f"v{k}": u(44, 60), f"T{k}": u(.95, 1.2), f"p{k}": u(0, 1), f"R{k}": u(24, 32), f"s{k}": 1. if rng.random() < .5 else -1.})
+                    f"y{k}": y, f"v{k}": u(52, 64), f"T{k}": u(1.3, 1.6), f"p{k}": u(0, 1), f"R{k}": u(24, 32), f"s{k}": 1. if rng.random() < .5 else -1.})
         for i in range(3):
             row[f"c{k}{i}"] = colour[i]
     return row
@@ -237,16 +237,16 @@ def objects(P, k, t):
     u = t / T + p
     u = u - torch.floor(u)
     floor = H - 12 - r
-    span = W + 1.5 * r
-    wrap = lambda z: z - span * torch.floor(z / span) - .75 * r
-    a = TAU * (s * t / (3.0 * T) + p)
-    ox = torch.where(m == 1, wrap(x + .75 * r - v * t), torch.where(m == 2, wrap(x + .75 * r + v * t), x + zero))
+    span = W + 2.2 * r
+    wrap = lambda z: z - span * torch.floor(z / span) - 1.1 * r
+    a = TAU * (s * t / (2.4 * T) + p)
+    ox = torch.where(m == 1, wrap(x + 1.1 * r - v * t), torch.where(m == 2, wrap(x + 1.1 * r + v * t), x + zero))
     oy = torch.where(m == 0, floor - (floor - r - 6) * .8 * 4 * u * (1 - u), y + zero)
     ox = torch.where(m == 3, x + R * torch.cos(a), ox)
     oy = torch.where(m == 3, y + .8 * R * torch.sin(a), oy)
     ox = torch.where(m == 4, x + 1.4 * R * torch.sin(a), ox)
-    rr = torch.where(m == 5, r * (1 + .25 * torch.sin(TAU * (t / (1.7 * T) + p))), r + zero)
-    angle = torch.where(m == 6, TAU * s * t / (2.6 * T), zero)
+    rr = torch.where(m == 5, r * (1 + .30 * torch.sin(TAU * (t / (1.3 * T) + p))), r + zero)
+    angle = torch.where(m == 6, TAU * s * t / (2.4 * T), zero)
     return ox, oy, angle, rr
 
 
@@ -301,7 +301,8 @@ def marks(P, cx):
 
 
 def draw(P, ridge, mark, o, R, C):
-    """One fused elementwise pass. ridge [B,T,3,W], mark [B,T,5,W], o [B,T,3,4] -> [B,T,4,H,W]: colours and object mask."""
+    """One fused elementwise pass. ridge [B,T,3,W], mark [B,T,5,W], o [B,T,3,4] -> [B,T,5,H,W]: colours, mask of the objects,
+    mask of the landmarks (objects and the near ground in front of them taken off)."""
     g = lambda n: P[:, INDEX[n]][:, None, None, None]
     dev = P.device
     xs = torch.arange(W, device=dev, dtype=torch.float32)[None, None, None] + .5
@@ -373,26 +374,41 @@ def draw(P, ridge, mark, o, R, C):
             c, shade, _ = layers[k]
             z = z + (torch.clamp(g(f"c{k}{ch}") * (.74 + .30 * shade) + .07 * shade * shade, 0, 1) - z) * c
         out.append(z)
-    out.append(torch.clamp(sum(l[0] for l in layers), 0, 1) + 0 * out[0])
+    solid = torch.clamp(sum(l[0] for l in layers), 0, 1) + 0 * out[0]
+    out += [solid, torch.maximum(a1, a2) * (1 - lay[2][0]) * (1 - solid)]
     return torch.stack(out, 2)
 
 
-_draw = {"fn": draw}
+_draw = {"fn": draw, "frames": 0}
 
 
-def compile_renderer():
-    _draw["fn"] = torch.compile(draw, dynamic=False)
+def compile_renderer(frames=64):
+    """From now on in pieces of that many frames, whatever the clips: one compilation for every use."""
+    _draw.update(fn=torch.compile(draw, dynamic=False), frames=frames)
+
+
+def pieces(P, *rest):
+    """`draw` on single frames, a fixed number at a time; the last piece is filled up with copies of its last frame."""
+    B, T = rest[0].shape[:2]
+    n = _draw["frames"]
+    flat = [P.repeat_interleave(T, 0)] + [x.flatten(0, 1)[:, None] for x in rest]
+    fill = -B * T % n
+    if fill:
+        flat = [torch.cat([x, x[-1:].expand(fill, *x.shape[1:])]) for x in flat]
+    out = [_draw["fn"](*(x[i:i + n] for x in flat), *tables(P.device)) for i in range(0, B * T, n)]
+    return (torch.cat(out) if len(out) > 1 else out[0])[:B * T].reshape(B, T, -1, H, W)
 
 
 @torch.no_grad()
 def render(P, frames, start=0.0, mask=False, stride=1):
-    """P [B,keys] on the target device -> video [B,frames,3,H,W] in 0..1 (with the mask: [B,frames,4,H,W]), every stride-th
-    frame; start in seconds, one number or one per clip."""
+    """P [B,keys] on the target device -> video [B,frames,3,H,W] in 0..1 (with mask: [B,frames,5,H,W], the masks of the objects
+    and of the landmarks last), every stride-th frame; start in seconds, one number or one per clip."""
     start = torch.as_tensor(start, dtype=torch.float32, device=P.device).reshape(-1, 1)
     t = (torch.arange(frames, device=P.device, dtype=torch.float32)[None] * (stride / FPS) + start).expand(P.shape[0], -1)
     o = torch.stack([torch.stack(objects(P, k, t), -1) for k in range(OBJECTS)], 2)
     cx = camera(P, t)
-    v = _draw["fn"](P, ridges(P, cx, t), marks(P, cx), o, *tables(P.device))
+    scene = ridges(P, cx, t), marks(P, cx), o
+    v = pieces(P, *scene) if _draw["frames"] else _draw["fn"](P, *scene, *tables(P.device))
     return v if mask else v[:, :, :3]
 
 
