@@ -87,7 +87,8 @@ public struct RecipeBench: Encodable, Sendable {
 
   private static func backend(_ settings: [RunSettings]) -> CPUBackend {
     CPUBackend(
-      threads: settings[0].request.threads ?? Host.physicalCores, precision: settings[0].precision)
+      threads: settings[0].request.threads ?? Host.physicalCores, precision: settings[0].precision,
+      pages: settings[0].pages)
   }
 
   /// - Parameter steps: Passes that are timed after each filling of the memory, one per denoising step.
