@@ -117,6 +117,7 @@ import Testing
       try plan {
         $0.frames = 161
         $0.sparsity = "sparse-forcing"
+        $0.precision = .f32
         $0.positions = positions
         ($0.height, $0.width) = (480, 832)
       }
@@ -131,6 +132,7 @@ import Testing
     let dense = try plan {
       $0.frames = 81
       $0.sparsity = "dense"
+      $0.precision = .f32
       ($0.height, $0.width) = (480, 832)
     }
     #expect(Double(sparse.kvBytes) < 0.58 * Double(dense.kvBytes), "\(sparse.kvBytes) of \(dense.kvBytes)")
