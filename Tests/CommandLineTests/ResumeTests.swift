@@ -52,7 +52,7 @@ import VideoIO
     "A run that is killed twice ends with the bytes of an uninterrupted one",
     arguments: [
       ["--sparsity", "dense"], ["--sink", "3", "--window", "9"], ["--sparsity", "sparse-forcing"],
-      ["--sparsity", "light-forcing"], ["--sparsity", "lvsa"], ["--guidance", "2"], ["--rng", "torch"],
+      ["--sparsity", "light-forcing"], ["--sparsity", "lvsa"], ["--sparsity", "longtake"], ["--guidance", "2"], ["--rng", "torch"],
       ["--checkpoint-every", "3"],
     ])
   func aRunThatIsKilledTwice(flags: [String]) throws {
