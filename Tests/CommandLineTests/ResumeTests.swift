@@ -52,8 +52,8 @@ import VideoIO
     "A run that is killed twice ends with the bytes of an uninterrupted one",
     arguments: [
       ["--sparsity", "dense"], ["--sink", "3", "--window", "9"], ["--sparsity", "sparse-forcing"],
-      ["--sparsity", "light-forcing"], ["--sparsity", "lvsa"], ["--sparsity", "longtake"], ["--guidance", "2"], ["--rng", "torch"],
-      ["--checkpoint-every", "3"],
+      ["--sparsity", "light-forcing"], ["--sparsity", "lvsa"], ["--sparsity", "longtake"], ["--guidance", "2"],
+      ["--rng", "torch"], ["--checkpoint-every", "3"],
     ])
   func aRunThatIsKilledTwice(flags: [String]) throws {
     let arguments = Self.quick + ["--seconds", "9"] + flags
