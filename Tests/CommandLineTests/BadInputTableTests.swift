@@ -163,7 +163,7 @@ import Testing
     Row(["-p", "x", "--run-dir", "mine.mp4"], 1, "run directory mine.mp4 cannot be made"),
     Row(["-p", "x", "--model", "nowhere"], 1, "nowhere", "no such model folder"),
     Row(
-      ["-p", "x", "--checkpoint", "c.safetensors"], 1, "c.safetensors", "5 bytes",
+      ["-p", "x", "-o", "a.mp4", "--checkpoint", "c.safetensors"], 1, "c.safetensors", "5 bytes",
       prepare: file("c.safetensors", "hello")),
   ]
 
@@ -190,7 +190,7 @@ import Testing
       prepare: run(cutting: "r/state/ckpt-000002.rollout.safetensors", to: 1000)),
     Row(more, 1, "000000.latent.safetensors is missing", prepare: run(without: "r/chunks/000000.latent.safetensors")),
     Row(more, 1, "r/video.part.mp4", "to go on from", prepare: run(without: "r/video.mp4")),
-    Row(more, 1, "r/video.part.mp4", "it has 500 bytes", prepare: run(cutting: "r/video.mp4", to: 500)),
+    Row(more, 1, "r/video.mp4", "it has 500 bytes", prepare: run(cutting: "r/video.mp4", to: 500)),
     Row(
       more, 1, "weights of transformer", "wanted 0",
       prepare: run("r/manifest.json", "\"fingerprint\" : \"", "\"fingerprint\" : \"0")),

@@ -65,7 +65,9 @@ import VideoIO
       let process = program("generate-video", arguments, in: scratch.path)
       process.standardError = FileHandle.nullDevice
       try process.run()
-      while process.isRunning, !scratch.exists(String(format: "r/state/ckpt-%06d.json", chunk)) { usleep(500) }
+      let least = String(format: "ckpt-%06d.json", chunk)
+      // Only the newest two are there at a time.
+      while process.isRunning, !((try? scratch.names("r/state")) ?? []).contains(where: { $0 >= least }) { usleep(500) }
       kill(process.processIdentifier, number)
       process.waitUntilExit()
       return process.terminationStatus
