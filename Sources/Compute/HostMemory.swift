@@ -1,3 +1,4 @@
+import CKernels
 import Synchronization
 
 #if canImport(Glibc)
@@ -95,12 +96,14 @@ final class HostAllocator: Sendable {
     free.withLock { state in state.blocks[size, default: []].append(address) }
   }
 
-  /// Returns all kept blocks to the system.
+  /// Returns all kept blocks to the system, with what the C library keeps of them and of others: it has a part for each
+  /// thread, in which a busy machine's threads leave a little here and there that adds up over the hours.
   func trim() {
     free.withLock { state in
       for list in state.blocks.values { for block in list { block.deallocate() } }
       state.blocks = [:]
     }
+    lt_return_free_memory()
   }
 
   deinit { trim() }

@@ -20,8 +20,12 @@ struct Checkpoint: Codable {
   let video: SinkPosition
 
   /// Reads a record.
+  ///
+  /// - Parameters:
+  ///   - kept: How many of the latest chunks have their latents at least; nil for all.
+  ///   - declared: Chunks of the declared length, which have theirs in any case.
   /// - Throws: ``RunError`` for one that is missing, damaged, or of another format.
-  init(_ number: Int, in directory: RunDirectory) throws {
+  init(_ number: Int, in directory: RunDirectory, kept: Int? = nil, declared: Int = 0) throws {
     let path = directory.stateFile(.record, nextChunk: number)
     struct Mark: Decodable { let format: Int }
     guard let data = FileManager.default.contents(atPath: path),
@@ -39,7 +43,11 @@ struct Checkpoint: Codable {
     for kind in RunDirectory.StateFile.allCases {
       try Checkpoint.require(directory.stateFile(kind, nextChunk: number))
     }
-    for chunk in 0..<number { try Checkpoint.require(directory.latentFile(chunk: chunk)) }
+    // The chunk in flight may have taken the place of the oldest.
+    let oldest = kept.map { number - $0 + 1 } ?? 0
+    for chunk in 0..<number where chunk < declared || chunk >= oldest {
+      try Checkpoint.require(directory.latentFile(chunk: chunk))
+    }
   }
 
   private static func require(_ file: String) throws {

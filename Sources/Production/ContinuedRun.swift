@@ -44,14 +44,19 @@ public struct ContinuedRun: Sendable {
     if manifest.machine.processor != Host.processor {
       warnings.append("the run was begun on \(manifest.machine.processor); the same bytes are not promised")
     }
-    self.warnings = warnings
     try manifest.requireSameWeights(as: declared)
     guard seconds == nil || !isEndless else { throw UsageError("give --until or --forever, not both") }
     let reached = manifest.parts.last.map(\.frames) ?? declared.frameLimit
     // Without a wish for more, an extension that was cut off is finished as it was asked for.
     let before = try declared.extended(toFrames: reached)
     settings = try isEndless ? declared.extended(toFrames: nil) : seconds.map(declared.extended(to:)) ?? before
-    checkpoint = try directory.checkpoints.last.map { [directory] in try Checkpoint($0, in: directory) }
+    // Where any part had no end, the latest chunks are all that is kept of it.
+    let isPruned = manifest.parts.contains { $0.frames == nil }
+    let kept = isPruned ? RunSettings.keptChunks(request).map { $0 + 1 - request.checkpointEvery } : nil
+    let declaredChunks = declared.declaredChunks
+    checkpoint = try directory.checkpoints.last.map { [directory] in
+      try Checkpoint($0, in: directory, kept: kept, declared: declaredChunks)
+    }
     rolloutState = try checkpoint.map { [directory] in
       try SavedState(path: directory.stateFile(.rollout, nextChunk: $0.nextChunk))
     }
@@ -65,6 +70,8 @@ public struct ContinuedRun: Sendable {
         "--until \(seconds ?? 0) is less than the \(Format.time(known)) of video that the run "
           + (reached == nil ? "has" : "is to reach; interrupt it where it should end"))
     }
+    if let warning = settings.extensionWarning(of: declared) { warnings.append(warning) }
+    self.warnings = warnings
     isFinished = manifest.status == .finished && settings.frameLimit == reached
   }
 }

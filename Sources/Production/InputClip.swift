@@ -24,7 +24,10 @@ public struct InputClip: Sendable, Equatable {
     self.kind = kind
     self.path = path
     do {
-      let info = try VideoReader(path: path).info
+      let reader = try VideoReader(path: path, noun: kind == .image ? "picture" : "video")
+      // A header says little about a picture: whether it can be read is known once it has been.
+      if kind == .image, try !reader.skip() { throw VideoIOError.cannotRead(path: path, reason: "it holds no picture") }
+      let info = reader.info
       let counted = kind == .image ? 1 : try VideoReader.frameCount(of: path)
       guard counted > 0 else { throw VideoIOError.cannotRead(path: path, reason: "it holds no frame") }
       guard info.width >= 8, info.height >= 8 else {

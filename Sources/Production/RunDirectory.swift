@@ -121,6 +121,15 @@ package final class RunDirectory: Sendable {
     }
   }
 
+  /// Removes latents and records of attention of the chunk that is no longer among the latest `kept` before `chunk`.
+  ///
+  /// - Parameter first: Chunks before this one stay.
+  func forget(before chunk: Int, keeping kept: Int, from first: Int) {
+    let oldest = chunk - kept
+    guard oldest >= first else { return }
+    for file in [latentFile(chunk: oldest), attentionFile(chunk: oldest)] { unlink(file) }
+  }
+
   /// Stores a chunk's latents `[frames, channels, h, w]` under the name `latents`.
   func write(latents: Tensor, chunk: Int) throws {
     try SafetensorsWriter.write(

@@ -23,6 +23,8 @@ struct RunRecord: Encodable {
     let latentClamp: Double?
     let negativePrompt: String?
     let recipe, memory, positions, tile: String
+    /// Without end: how many of the latest chunks keep their latents; nil for all.
+    let keptChunks: Int?
     let precision: String
     /// How keys and values were kept.
     let kv: String
@@ -89,8 +91,9 @@ struct RunRecord: Encodable {
   /// Of each prompt: the tokens given to the text encoder, and what was cut from its end.
   let promptTokens: [Int]
   let promptCuts: [String?]
-  /// What each chunk kept and read.
+  /// What each chunk kept and read; of a run without end the latest.
   private(set) var chunks: [Chunk] = []
+  private static let mostChunks = 1000
   var summary: RunSummary?
 
   /// - Parameter earlier: What the run directory of a run that goes on says.
@@ -122,7 +125,8 @@ struct RunRecord: Encodable {
       contextNoise: rollout.contextNoise, latentClamp: rollout.latentGuard?.limit,
       negativePrompt: settings.negativePrompt,
       recipe: rollout.recipe.name, memory: rollout.recipe.memory.summary,
-      positions: rollout.recipe.positions.rawValue, tile: geometryTile, precision: settings.precision.rawValue,
+      positions: rollout.recipe.positions.rawValue, tile: geometryTile, keptChunks: settings.keptChunks,
+      precision: settings.precision.rawValue,
       kv: settings.pages.rawValue, threads: threads, crf: request.crf, preset: request.preset)
     model = settings.model.path
     weights = try RunRecord.weights(of: settings)
@@ -152,6 +156,8 @@ struct RunRecord: Encodable {
 
   /// Notes what a finished chunk kept and read.
   mutating func add(_ chunk: FinishedChunk) {
+    // By halves, so that the list is not moved for every chunk.
+    if settings.frames == nil, chunks.count >= 2 * RunRecord.mostChunks { chunks.removeFirst(RunRecord.mostChunks) }
     func short(_ x: Double) -> Double { (x * 1e6).rounded() / 1e6 }
     chunks.append(
       Chunk(

@@ -26,6 +26,8 @@ public struct RunRequest: Sendable, Codable {
   public var frames: Int?
   /// Until it is stopped.
   public var isEndless = false
+  /// Without end: how many of the latest chunks keep their latents and live segments; nil for ``Kept/standard``.
+  public var kept: Kept?
   /// Pixels; multiples of 16.
   public var height: Int?
   public var width: Int?
@@ -142,6 +144,14 @@ public struct RunRequest: Sendable, Codable {
     public var heads: String?
     public var passes: String?
     public init() {}
+  }
+
+  /// `--keep`.
+  public enum Kept: Sendable, Equatable, Codable {
+    case all
+    case chunks(Int)
+    /// Three minutes of video in chunks of 3 latent frames at 16 frames a second.
+    public static let standard = Kept.chunks(240)
   }
 
   /// `--window`.

@@ -47,6 +47,15 @@ public struct RunSettings: Sendable {
   public var latentFrames: Int { (frames - 1) / 4 + 1 }
   /// The number of frames and of chunks; nil without end.
   public var frameLimit: Int? { isEndless ? nil : frames }
+  /// How many of the latest chunks keep their latents, records of attention and live segments; nil for all.
+  public var keptChunks: Int? { isEndless ? RunSettings.keptChunks(request) : nil }
+  /// Chunks of the declared length, whose latents stay in any case.
+  var declaredChunks: Int {
+    request.isEndless
+      ? 0
+      : ChunkLayout(frames: chunkFrames, first: rollout.firstChunkFrames, latentFrames: (declaredFrames - 1) / 4 + 1)
+        .count ?? 0
+  }
   public var chunkLimit: Int? { isEndless ? nil : chunks }
   public var chunkFrames: Int { rollout.chunkFrames }
   public var chunks: Int { shownLayout.count ?? 0 }
@@ -98,6 +107,7 @@ public struct RunSettings: Sendable {
     guard request.checkpointEvery >= 1 else {
       throw UsageError("--checkpoint-every \(request.checkpointEvery); the least is 1, every chunk")
     }
+    try RunSettings.checkKept(request)
     precision = request.precision ?? .standard
     guard precision.isSupported else {
       let reason =
@@ -228,6 +238,25 @@ public struct RunSettings: Sendable {
     return size
   }
 
+  /// What a run without end keeps of its chunks; nil for all.
+  static func keptChunks(_ request: RunRequest) -> Int? {
+    if case .chunks(let count) = request.kept ?? .standard { max(count, request.checkpointEvery + 1) } else { nil }
+  }
+
+  private static func checkKept(_ request: RunRequest) throws {
+    guard let kept = request.kept else { return }
+    guard request.isEndless else {
+      throw UsageError("--keep belongs to --forever; a run with an end keeps the latents of all its chunks")
+    }
+    guard case .chunks(let count) = kept else { return }
+    guard (1...1 << 24).contains(count) else { throw UsageError("--keep \(count); 1 to \(1 << 24), or all") }
+    guard count > request.checkpointEvery else {
+      throw UsageError(
+        "--keep \(count) with --checkpoint-every \(request.checkpointEvery): a resumed run would miss chunks; the least is "
+          + "\(request.checkpointEvery + 1)")
+    }
+  }
+
   /// Refuses impossible guards against drift.
   private static func checkGuards(_ request: RunRequest, mode: RunRequest.Mode) throws {
     if let noise = request.contextNoise {
@@ -280,6 +309,21 @@ public struct RunSettings: Sendable {
         geometry: rollout.geometry(), chunkFrames: chunkFrames, total: longer.rollout.latentFrames)
     } catch { throw UsageError("\(error)") }
     return longer
+  }
+
+  /// What a user should know of an extension that outlives the range in which positions were trained, although the declared
+  /// run did not: its positions stay as they were planned. nil if there is nothing to know.
+  func extensionWarning(of declared: RunSettings) -> String? {
+    let trained = model.settings.windowFrames
+    guard !declared.isEndless, declared.latentFrames <= trained, isEndless || latentFrames > trained,
+      recipe.positions == .absolute
+    else { return nil }
+    // A window alone, without anything older beside it, never spans more than it was trained for.
+    if case .window(let frames, sink: 0) = recipe.memory, frames <= trained { return nil }
+    return
+      "the run was planned within the \(trained) latent frames of training and counts positions from its beginning; "
+      + "past them they are farther apart than in training, and the picture may fall apart. A new run of the full length "
+      + "chooses better (--rope window)"
   }
 
   /// - Parameter inputFrames: Latent frames of the input, 0 without.

@@ -13,6 +13,8 @@ public struct VideoRun: Sendable {
   public let settings: RunSettings
   /// Worker threads.
   public let threads: Int
+  /// After so many chunks the memory that is free goes back to the system.
+  private static let chunksBetweenReleases = 32
 
   /// What it goes on from.
   private let earlier: ContinuedRun?
@@ -110,6 +112,9 @@ public struct VideoRun: Sendable {
         try clock.measure(\.write) {
           try directory.write(latents: backend.download(chunk.latents), chunk: chunk.index)
           try chunk.attention?.write(to: directory.attentionFile(chunk: chunk.index))
+          if let kept = settings.keptChunks {
+            directory.forget(before: chunk.index, keeping: kept, from: settings.declaredChunks)
+          }
         }
       }
       // A whole clip is decoded in portions, so that its pixels are never in memory all at once.
@@ -186,6 +191,8 @@ public struct VideoRun: Sendable {
           try keeper?.commit(decoder, nextChunk: chunk.index + 1, video: sink.position, input: input)
         }
         report(.chunk(made))
+        // Blocks of sizes that only some chunks ask for, since selections vary, would gather over the hours.
+        if (chunk.index + 1) % VideoRun.chunksBetweenReleases == 0 { backend.releaseUnusedMemory() }
         if saved != nil, stop.isMade { throw try stopped(after: chunk.index + 1) }
         // Without a directory to go on from, a run without end is finished by being stopped.
         return !(directory == nil && settings.isEndless && stop.isMade)
@@ -264,6 +271,7 @@ public struct VideoRun: Sendable {
         metadata: [
           "description": request.timeline.segments.map(\.text).joined(separator: " | "), "comment": description,
         ])
+      format.keptSegments = settings.keptChunks
       format.longestChunk = Double(4 * settings.decodedFrames) / settings.frameRate.framesPerSecond
       return try FrameSinks.open(path: output, settings: format, continuing: position)
     } catch let error as VideoIOError where error.isUsage { throw UsageError("\(error)") }

@@ -105,6 +105,8 @@ public struct OutputSettings: Sendable {
   public var metadata: [String: String] = [:]
   /// HLS: seconds of the longest chunk, which players are told from the beginning; 0 if unknown.
   public var longestChunk = 0.0
+  /// HLS: how many of the latest segments the playlist names; nil for all. Older files go once as many again have come.
+  public var keptSegments: Int?
 
   public init(
     width: Int, height: Int, frameRate: FrameRate, crf: Double = 18, preset: String = "medium",

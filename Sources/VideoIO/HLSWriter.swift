@@ -6,7 +6,8 @@ import Foundation
 ///
 /// `live.m3u8` names `live-init.mp4` (the header) and `live-000000.m4s`, ... When `write` returns, a finished chunk is in the
 /// playlist. Segments and playlist are written under other names and renamed: a reader never meets half of one. The end is
-/// `#EXT-X-ENDLIST`.
+/// `#EXT-X-ENDLIST`. With ``OutputSettings/keptSegments`` the playlist is a window on the latest segments, and neither it
+/// nor the folder grows.
 ///
 /// The segments come from libavformat's mp4 muxer. Its HLS muxer is not used: it closes a segment when the next key frame
 /// comes, so that every chunk would be seen one chunk late.
@@ -19,8 +20,10 @@ public final class HLSWriter: FrameSink {
   private let muxer: FragmentMuxer
   private let lock: Int32
   private var boxes: [UInt8] = []
-  /// Frames of each segment.
+  /// Frames of each segment that the playlist names.
   private var segments: [Int] = []
+  /// Segments that it does not name any more, and their frames.
+  private var dropped = (segments: 0, frames: 0)
   private var isOpen = false
 
   /// Makes the folder if it is not there, the header, and an empty playlist.
@@ -48,7 +51,7 @@ public final class HLSWriter: FrameSink {
     isOpen = true
     do {
       if start.frames > 0 {
-        segments = try HLSWriter.segments(of: path, frames: start.frames, settings: settings)
+        (dropped, segments) = try HLSWriter.segments(of: path, frames: start.frames, settings: settings)
         try muxer.begin { _ in }
       } else {
         try muxer.begin { boxes.append(contentsOf: $0) }
@@ -56,7 +59,7 @@ public final class HLSWriter: FrameSink {
         try HLSWriter.put(boxes, to: lock, path: header)
         boxes = []
       }
-      removeSegments(from: segments.count)
+      removeSegments(from: dropped.segments + segments.count)
       try writePlaylist(isComplete: false)
     } catch {
       abandon()
@@ -120,11 +123,17 @@ public final class HLSWriter: FrameSink {
   private func writeSegment() throws {
     let frames = frameCount - position.frames
     guard frames > 0 else { return }
-    try HLSWriter.replace(name(segments.count), with: boxes)
+    try HLSWriter.replace(name(dropped.segments + segments.count), with: boxes)
     boxes.removeAll(keepingCapacity: true)
     segments.append(frames)
     (position.frames, position.fragments) = (frameCount, muxer.fragments)
+    if let kept = settings.keptSegments, segments.count > kept {
+      dropped.frames += segments.removeFirst()
+      dropped.segments += 1
+    }
     try writePlaylist(isComplete: false)
+    // A player may still be fetching what the playlist named a moment ago (RFC 8216, 6.2.2).
+    if let kept = settings.keptSegments, dropped.segments > kept { unlink(name(dropped.segments - kept - 1)) }
   }
 
   private func writePlaylist(isComplete: Bool) throws {
@@ -133,32 +142,42 @@ public final class HLSWriter: FrameSink {
     }
     let longest = max(settings.longestChunk, segments.map(seconds).max() ?? 0)
     let file = stem.split(separator: "/").last.map(String.init) ?? stem
+    let type = settings.keptSegments == nil ? "#EXT-X-PLAYLIST-TYPE:EVENT\n" : ""
     // The target duration must not change: it is that of the longest chunk from the beginning.
     var text = """
       #EXTM3U
       #EXT-X-VERSION:7
       #EXT-X-TARGETDURATION:\(max(1, Int(longest.rounded(.up))))
-      #EXT-X-MEDIA-SEQUENCE:0
-      #EXT-X-PLAYLIST-TYPE:EVENT
-      #EXT-X-INDEPENDENT-SEGMENTS
+      #EXT-X-MEDIA-SEQUENCE:\(dropped.segments)
+      \(type)#EXT-X-INDEPENDENT-SEGMENTS
       #EXT-X-MAP:URI="\(file)-init.mp4"
 
       """
+    if dropped.segments > 0 { text += "\(HLSWriter.framesBefore)\(dropped.frames)\n" }
     for (i, frames) in segments.enumerated() {
-      let segment = name(i).dropFirst(stem.count)
+      let segment = name(dropped.segments + i).dropFirst(stem.count)
       text += "#EXTINF:\(String(format: "%.6f", seconds(frames))),\n\(file)\(segment)\n"
     }
     if isComplete { text += "#EXT-X-ENDLIST\n" }
     try HLSWriter.replace(path, with: Array(text.utf8))
   }
 
-  /// The frames of the segments that a playlist has up to `frames`.
-  private static func segments(of path: String, frames: Int, settings: OutputSettings) throws -> [Int] {
+  /// A comment of the playlist: frames of the segments that it does not name any more.
+  private static let framesBefore = "# frames before: "
+
+  /// The frames of the segments that a playlist has up to `frames`, and what it has dropped before.
+  private static func segments(of path: String, frames: Int, settings: OutputSettings) throws -> (
+    dropped: (segments: Int, frames: Int), segments: [Int]
+  ) {
     guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
       throw VideoIOError.cannotRead(path: path, reason: "the stream that was to go on is not there")
     }
     let rate = settings.frameRate.framesPerSecond
-    var (segments, total) = ([Int](), 0)
+    func number(after mark: String) -> Int {
+      text.split(separator: "\n").first { $0.hasPrefix(mark) }.flatMap { Int($0.dropFirst(mark.count)) } ?? 0
+    }
+    let dropped = (segments: number(after: "#EXT-X-MEDIA-SEQUENCE:"), frames: number(after: framesBefore))
+    var (segments, total) = ([Int](), dropped.frames)
     for line in text.split(separator: "\n") where line.hasPrefix("#EXTINF:") && total < frames {
       guard let seconds = Double(line.dropFirst("#EXTINF:".count).prefix { $0 != "," }) else { break }
       segments.append(Int((seconds * rate).rounded()))
@@ -168,13 +187,19 @@ public final class HLSWriter: FrameSink {
       throw VideoIOError.cannotRead(
         path: path, reason: "it has \(total) frames, not the \(frames) after which it was to go on")
     }
-    return segments
+    return (dropped, segments)
   }
 
-  /// Removes segments that an earlier run left.
+  /// Removes segments that an earlier run left, whose first ones it may have removed itself.
   private func removeSegments(from first: Int) {
-    var segment = first
-    while unlink(name(segment)) == 0 { segment += 1 }
+    let parts = stem.split(separator: "/", omittingEmptySubsequences: false)
+    let folder = parts.count > 1 ? parts.dropLast().joined(separator: "/") + "/" : "./"
+    let prefix = (parts.last.map(String.init) ?? stem) + "-"
+    for file in (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? [] {
+      guard file.hasPrefix(prefix), file.hasSuffix(".m4s") else { continue }
+      let digits = file.dropFirst(prefix.count).dropLast(".m4s".count)
+      if digits.count >= 6, let segment = Int(digits), segment >= first { unlink(folder + file) }
+    }
   }
 
   /// Writes a file under another name, brings it to the disk and renames it.

@@ -51,7 +51,9 @@ package enum InputSource {
     switch self {
     case .video(let path):
       throw VideoIOError.cannotRead(path: path, reason: "a video holds no latents; give the run directory (--run-dir)")
-    case .runDirectory(let path): return try LatentClip(path: path, files: InputSource.latentFiles(in: path))
+    case .runDirectory(let path):
+      let (first, files) = try InputSource.latentFiles(in: path)
+      return try LatentClip(path: path, files: files, firstChunk: first)
     case .latents(let path): return try LatentClip(path: path, files: [path])
     }
   }
@@ -64,6 +66,9 @@ package enum InputSource {
     let extensions = ["mp4", "y4m", "mkv", "mov", "webm"]
     let usual = ["video.mp4", "video.part.mp4", "video.y4m", "video.part.y4m"]
     if let name = usual.first(where: names.contains) { return folder + "/" + name }
+    // Of a live stream the playlist, not its header.
+    let playlists = names.filter { $0.lowercased().hasSuffix(".m3u8") }
+    if playlists.count == 1 { return folder + "/" + playlists[0] }
     let videos = names.filter { name in extensions.contains { name.lowercased().hasSuffix("." + $0) } }
     guard let only = videos.first else {
       throw VideoIOError.cannotRead(path: folder, reason: "the folder holds no video (such as video.mp4)")
@@ -98,17 +103,32 @@ package enum InputSource {
       .sorted { $0.number < $1.number }
   }
 
-  /// The latent files of a run, in order, without a gap.
-  private static func latentFiles(in folder: String) throws -> [String] {
+  /// Whether a run went on without end, and so kept the latents of its latest chunks alone.
+  private static func isPruned(_ folder: String) -> Bool {
+    struct Manifest: Decodable {
+      struct Part: Decodable { let frames: Int? }
+      let parts: [Part]
+    }
+    guard let data = FileManager.default.contents(atPath: folder + "/manifest.json") else { return false }
+    return (try? JSONDecoder().decode(Manifest.self, from: data))?.parts.contains { $0.frames == nil } ?? false
+  }
+
+  /// The latent files of a run, in order, without a gap, and the number of the first one's chunk: 0, or of a run without
+  /// end that of the oldest one behind which none is missing.
+  private static func latentFiles(in folder: String) throws -> (first: Int, files: [String]) {
     let chunks = folder + "/chunks"
     let suffix = ".latent.safetensors"
     let numbered = chunkFiles(in: folder, suffix: suffix)
     if numbered.isEmpty {
       throw VideoIOError.cannotRead(path: folder, reason: "it holds no latents (chunks/000000\(suffix) and so on)")
     }
-    for (index, file) in numbered.enumerated() where file.number != index {
-      throw VideoIOError.cannotRead(path: chunks, reason: "the latents of chunk \(index) are missing")
+    let gap = numbered.enumerated().first { $0.offset != $0.element.number }
+    guard let gap else { return (0, numbered.map { chunks + "/" + $0.name }) }
+    guard isPruned(folder) else {
+      throw VideoIOError.cannotRead(path: chunks, reason: "the latents of chunk \(gap.offset) are missing")
     }
-    return numbered.map { chunks + "/" + $0.name }
+    // Behind the last gap.
+    let first = numbered.indices.last { $0 > 0 && numbered[$0 - 1].number + 1 != numbered[$0].number } ?? 0
+    return (numbered[first].number, numbered[first...].map { chunks + "/" + $0.name })
   }
 }

@@ -6,6 +6,8 @@ package struct LatentClip {
   package let path: String
   /// Of all files together.
   package let shape: [Int]
+  /// The run's chunk whose latents come first; more than 0 where a run without end has dropped older ones.
+  package let firstChunk: Int
   private let files: [(path: String, frames: Int)]
   private let metadata: [String: String]
   private static let name = "latents"
@@ -13,7 +15,7 @@ package struct LatentClip {
   /// Reads the headers.
   ///
   /// - Throws: `VideoIOError.cannotRead` for a file without latents or of another shape; errors of `TensorArchive`.
-  package init(path: String, files paths: [String]) throws {
+  package init(path: String, files paths: [String], firstChunk: Int = 0) throws {
     var files: [(path: String, frames: Int)] = []
     var first: [Int]?
     var metadata: [String: String] = [:]
@@ -38,6 +40,7 @@ package struct LatentClip {
     }
     guard let first else { throw VideoIOError.cannotRead(path: path, reason: "it holds no latents") }
     self.path = path
+    self.firstChunk = firstChunk
     self.files = files
     self.metadata = metadata
     shape = [files.reduce(0) { $0 + $1.frames }] + first[1...]

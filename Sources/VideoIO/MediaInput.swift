@@ -9,14 +9,15 @@ final class MediaInput {
 
   /// Opens a file and finds its video.
   ///
+  /// - Parameter noun: What an error calls that which was wanted.
   /// - Throws: `VideoIOError.cannotRead`.
-  init(path: String) throws {
+  init(path: String, noun: String = "video") throws {
     _ = LibAV.silenced
     func failure(_ reason: String) -> VideoIOError { .cannotRead(path: path, reason: reason) }
     self.path = path
     var status = stat()
     if stat(path, &status) != 0 { throw failure(reason(errno: errno)) }
-    if status.st_mode & S_IFMT == S_IFDIR { throw failure("it is a folder, not a video") }
+    if status.st_mode & S_IFMT == S_IFDIR { throw failure("it is a folder, not a \(noun)") }
     if status.st_mode & S_IFMT == S_IFREG && status.st_size == 0 { throw failure("the file is empty") }
     var options: OpaquePointer?
     defer { av_dict_free(&options) }
@@ -26,7 +27,7 @@ final class MediaInput {
     var result = avformat_open_input(&opened, "file:" + path, nil, &options)
     guard result >= 0, let context = opened else {
       let isUnknown = result == longtake_error_invalid_data()
-      throw failure(isUnknown ? "it is no video, or it is damaged" : reason(libav: result))
+      throw failure(isUnknown ? "it is no \(noun), or it is damaged" : reason(libav: result))
     }
     var found: UnsafeMutablePointer<AVStream>?
     result = avformat_find_stream_info(context, nil)
@@ -38,7 +39,7 @@ final class MediaInput {
     let art = [AV_CODEC_ID_ANSI, AV_CODEC_ID_BINTEXT, AV_CODEC_ID_XBIN, AV_CODEC_ID_IDF]
     guard let found, !art.contains(found.pointee.codecpar.pointee.codec_id) else {
       avformat_close_input(&opened)
-      throw failure("it holds no video")
+      throw failure("it holds no \(noun)")
     }
     format = context
     stream = found

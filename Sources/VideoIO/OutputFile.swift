@@ -41,7 +41,11 @@ package final class OutputFile {
     let direct = exists && kind != S_IFREG
     temporaryPath = direct ? nil : OutputFile.temporaryName(of: path)
     let name = temporaryPath ?? path
+    func tooShort(_ path: String, _ found: Int64) -> VideoIOError {
+      .cannotCreate(path: path, reason: "it has \(max(0, found)) bytes, and \(kept) are needed to go on after")
+    }
     if kept > 0, !direct, exists, access(name, F_OK) != 0 {
+      guard status.st_size >= kept else { throw tooShort(path, Int64(status.st_size)) }
       do { try FileManager.default.copyItem(atPath: path, toPath: name) } catch {
         throw VideoIOError.cannotCreate(path: name, reason: "'\(path)' cannot be copied there to go on from")
       }
@@ -65,8 +69,7 @@ package final class OutputFile {
     guard found >= kept, ftruncate(descriptor, off_t(kept)) == 0 else {
       close(descriptor)
       descriptor = -1
-      throw VideoIOError.cannotCreate(
-        path: name, reason: "it has \(max(0, found)) bytes, and \(kept) are needed to go on after")
+      throw tooShort(name, Int64(found))
     }
     isRegular = true
     length = kept

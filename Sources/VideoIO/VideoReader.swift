@@ -48,10 +48,11 @@ public final class VideoReader {
 
   /// Opens a file of any format that libavformat knows; nothing is read from outside of it.
   ///
+  /// - Parameter noun: What an error calls that which was wanted, such as `picture`.
   /// - Throws: `VideoIOError.cannotRead`.
-  public init(path: String) throws {
+  public init(path: String, noun: String = "video") throws {
     self.path = path
-    input = try MediaInput(path: path)
+    input = try MediaInput(path: path, noun: noun)
     let parameters = input.stream.pointee.codecpar
     guard let parameters, let codec = avcodec_find_decoder(parameters.pointee.codec_id) else {
       throw input.failure("the installed libavcodec cannot decode it")
@@ -64,7 +65,8 @@ public final class VideoReader {
     if status >= 0 { status = avcodec_open2(decoder, codec, nil) }
     info = input.info
     if status < 0 { throw input.failure(reason(libav: status)) }
-    guard info.width > 0, info.height > 0, info.width <= (1 << 28) / info.height else {
+    guard info.width > 0, info.height > 0 else { throw input.failure("it is no \(noun), or it is damaged") }
+    guard info.width <= (1 << 28) / info.height else {
       throw input.failure("frames of \(info.width)x\(info.height) are no picture")
     }
   }

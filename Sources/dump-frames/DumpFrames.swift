@@ -20,12 +20,17 @@ struct DumpFrames: ParsableCommand {
         Frame 0, frame 10, and 20 to 30; and one frame per second of a 16 fps video:
           dump-frames out.mp4 -o frames --frames 0,10,20-30
           dump-frames out.mp4 -o frames --every 16
+        What is on the screen at 2.5 s, and from 10 s to 12 s:
+          dump-frames out.mp4 -o frames --times 2.5,10-12
         A long video at a glance: 24 frames on one sheet; or as many as you like:
           dump-frames out.mp4 --sheet sheet.png
           dump-frames out.mp4 --sheet sheet.png --every 48 --columns 10 --scale 0.2
         All latents of a run in one file, [frames, 16, height, width]; and what they look like:
           dump-frames run/ -o inspect --latents
           dump-frames run/ --sheet latents.png --false-colour --frames 0-20
+        How two runs or videos differ: PSNR of each frame, and pictures of the difference (grey: none):
+          dump-frames run-a --difference run-b
+          dump-frames run-a --difference run-b -o diff --sheet diff.png
         What each chunk kept, read and attended to, laid over the frames (of generate-video --record-attention):
           dump-frames run/ --attention -o maps
           dump-frames run/ --attention -o maps --chunks 4-6 --layers 3 --heads 0,2
@@ -55,8 +60,19 @@ struct DumpFrames: ParsableCommand {
       "Which: numbers and ranges, such as 0,10,20-30 or 100- (to the end). All by default.", valueName: "list"))
   var frames: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Which, by seconds of video: numbers and ranges, such as 0,2.5,4-6 or 8- (to the end).", valueName: "list"))
+  var times: String?
+
   @Option(help: ArgumentHelp("Of these, the first and every n-th.", valueName: "n"))
   var every: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Another input to compare with: PSNR of each frame; with -o a table and pictures, four times the difference on grey. "
+        + "With --false-colour the latents.", valueName: "other"))
+  var difference: String?
 
   @Option(
     help: ArgumentHelp(
@@ -111,7 +127,9 @@ struct DumpFrames: ParsableCommand {
 
   private func maps() throws -> AttentionDump {
     do {
-      guard frames == nil, every == nil, sheet == nil, columns == nil, !latents, !falseColour else {
+      guard frames == nil, times == nil, every == nil, difference == nil, sheet == nil, columns == nil, !latents,
+        !falseColour
+      else {
         throw UsageError("--attention goes with --chunks, --layers, --heads, --pass, --video and --scale only")
       }
       return try AttentionDump(
@@ -126,8 +144,8 @@ struct DumpFrames: ParsableCommand {
         throw UsageError("--chunks, --layers, --heads, --pass and --video belong to --attention")
       }
       return try FrameDump(
-        input: input, output: output, frames: frames, every: every, sheet: sheet, columns: columns, scale: scale,
-        latents: latents, falseColour: falseColour)
+        input: input, output: output, frames: frames, times: times, every: every, difference: difference, sheet: sheet,
+        columns: columns, scale: scale, latents: latents, falseColour: falseColour)
     } catch { throw ValidationError("\(error)") }
   }
 }

@@ -6,7 +6,13 @@ import VideoIO
 struct FrameDump {
   private let input: String
   private let output: String?
+  /// Of frames, if they are named by numbers.
   private let selection: FrameSelection?
+  /// Or by times, and of these every n-th.
+  private let times: TimeSelection?
+  private let step: Int
+  /// What the pictures are compared with.
+  private let other: String?
   private let sheetPath: String?
   private let columns: Int?
   private let scale: Double?
@@ -21,21 +27,29 @@ struct FrameDump {
   ///
   /// - Throws: `UsageError`, `VideoIOError.invalidSetting`.
   init(
-    input: String, output: String?, frames: String?, every: Int?, sheet: String?, columns: Int?, scale: Double?,
-    latents: Bool, falseColour: Bool
+    input: String, output: String?, frames: String?, times: String?, every: Int?, difference: String?, sheet: String?,
+    columns: Int?, scale: Double?, latents: Bool, falseColour: Bool
   ) throws {
     self.input = input
+    other = difference
     self.output = output
     sheetPath = sheet
     self.columns = columns
     self.scale = scale
     writesLatents = latents
     self.falseColour = falseColour
-    selection = frames == nil && every == nil ? nil : try FrameSelection(list: frames, step: every ?? 1)
+    step = every ?? 1
+    let chosen = try FrameSelection(list: frames, step: step)
+    selection = frames == nil && every == nil || times != nil ? nil : chosen
+    self.times = try times.map { try TimeSelection(list: $0) }
+    if frames != nil, times != nil { throw UsageError("give --frames or --times, not both") }
+    if latents, difference != nil { throw UsageError("--latents writes what one input holds; leave out --difference") }
     // Checks columns and scale.
     _ = try ContactSheet(columns: columns, scale: scale ?? 1)
-    if output == "" || sheet == "" || input == "" { throw UsageError("an empty name names nothing") }
-    if output == nil && sheet == nil {
+    if output == "" || sheet == "" || input == "" || difference == "" {
+      throw UsageError("an empty name names nothing")
+    }
+    if output == nil && sheet == nil && difference == nil {
       throw UsageError("nothing to write: give -o DIR for pictures, or --sheet FILE.png for a contact sheet")
     }
     if latents && output == nil { throw UsageError("--latents needs -o DIR, where latents.safetensors goes") }
@@ -57,18 +71,38 @@ struct FrameDump {
       try OutputFolder.make(output)
       let path = output + "/latents.safetensors"
       let shape = try clip.write(to: path)
-      lines.append("\(path): latents \(shape)")
+      let part = clip.firstChunk > 0 ? ", from chunk \(clip.firstChunk) on" : ""
+      lines.append("\(path): latents \(shape)\(part)")
     }
-    let writesPictures = output != nil && (!writesLatents || selection != nil || falseColour)
+    if let other {
+      let difference = try source.difference(from: InputSource(path: other), latents: falseColour)
+      lines += try dumpPictures(of: difference, chosen: chosen(of: source), toFolder: output != nil)
+      if let output { try difference.writeTable(to: output + "/\(difference.prefix).csv") }
+      return try difference.report() + lines
+    }
+    let chosen = try chosen(of: source)
+    let writesPictures = output != nil && (!writesLatents || chosen != nil || falseColour)
     if writesPictures || sheetPath != nil {
-      lines += try dumpPictures(
-        of: falseColour ? source.latentPictures() : source.videoPictures(), toFolder: writesPictures)
+      lines += try dumpPictures(of: source.pictures(latents: falseColour), chosen: chosen, toFolder: writesPictures)
     }
     return lines
   }
 
-  private func dumpPictures(of source: any PictureSource, toFolder: Bool) throws -> [String] {
+  /// Which pictures are wanted; nil if it is not said.
+  private func chosen(of source: InputSource) throws -> FrameSelection? {
+    guard let times else { return selection }
+    guard let rate = try source.videoPictures().framesPerSecond else {
+      throw VideoIOError.cannotRead(path: source.path, reason: "it has no frame rate, and so no --times; use --frames")
+    }
+    // Latent frame n > 0 holds the video's frames 4 n - 3 to 4 n.
+    return try times.frames(framesPerSecond: rate, step: step) { falseColour ? ($0 + 3) / 4 : $0 }
+  }
+
+  private func dumpPictures(of source: any PictureSource, chosen selection: FrameSelection?, toFolder: Bool) throws
+    -> [String]
+  {
     let folder = toFolder ? output : nil
+    let isCompared = source is any DifferenceSource
     if let selection, try selection.lastNamed >= source.count() {
       let numbers = try source.count() == 0 ? "none" : "0 to \(source.count() - 1)"
       throw VideoIOError.cannotRead(
@@ -77,14 +111,14 @@ struct FrameDump {
     if let folder { try OutputFolder.make(folder) }
     let forFolder = selection ?? .all
     let forSheet = try sheetPath == nil ? nil : selection ?? .spread(spread, over: source.count())
-    let last = forSheet?.last.flatMap { folder == nil ? $0 : forFolder.last } ?? forFolder.last
+    let last = forSheet?.last.flatMap { folder == nil && !isCompared ? $0 : forFolder.last } ?? forFolder.last
     var written = 0
     var sheet: ContactSheet?
     var index = 0
     while index <= last ?? Int.max {
       let isForFolder = folder != nil && forFolder.contains(index)
       let isForSheet = forSheet?.contains(index) ?? false
-      if isForFolder || isForSheet {
+      if isForFolder || isForSheet || isCompared && forFolder.contains(index) {
         guard let picture = try source.next() else { break }
         if isForFolder, let folder {
           let digits = String(index)

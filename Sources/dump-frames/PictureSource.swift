@@ -23,17 +23,28 @@ extension InputSource {
   /// The frames of the video.
   ///
   /// - Throws: `VideoIOError.cannotRead`.
-  func videoPictures() throws -> any PictureSource {
+  func videoPictures() throws -> VideoPictures {
     if case .latents(let path) = self {
       throw VideoIOError.cannotRead(path: path, reason: "it holds latents and no video; add --false-colour to see them")
     }
     return try VideoPictures(path: videoPath())
   }
 
-  /// The latent frames in false colour.
+  /// The frames, or the latent frames in false colour.
   ///
   /// - Throws: `VideoIOError.cannotRead`.
-  func latentPictures() throws -> any PictureSource { try LatentPictures(latents()) }
+  func pictures(latents asLatents: Bool) throws -> any PictureSource {
+    asLatents ? try LatentPictures(latents()) : try videoPictures()
+  }
+
+  /// How these frames differ from another source's.
+  ///
+  /// - Throws: `VideoIOError.cannotRead`.
+  func difference(from other: InputSource, latents asLatents: Bool) throws -> any DifferenceSource {
+    asLatents
+      ? try LatentDifference(latents(), other.latents())
+      : try VideoDifference(videoPictures(), other.videoPictures())
+  }
 }
 
 /// The frames of a video.
@@ -48,6 +59,9 @@ final class VideoPictures: PictureSource {
     self.path = path
     reader = try VideoReader(path: path)
   }
+
+  /// Frames in a second; nil where the file does not say.
+  var framesPerSecond: Double? { reader.info.frameRate?.framesPerSecond }
 
   var summary: String {
     let info = reader.info
@@ -65,34 +79,53 @@ final class VideoPictures: PictureSource {
   func skip() throws -> Bool { try reader.skip() }
 }
 
-/// The frames of a latent clip, in false colour.
-final class LatentPictures: PictureSource {
-  let noun = "latent frame"
-  let prefix = "latent"
-  private let clip: LatentClip
+/// The frames of a latent clip one after the other, `[1, channels, height, width]`.
+final class LatentFrames {
+  let clip: LatentClip
   private var index = 0
   /// The file that was read last, and its tensor.
   private var loaded: (file: Int, tensor: Tensor)?
 
   init(_ clip: LatentClip) { self.clip = clip }
 
-  var path: String { clip.path }
-  var summary: String { "'\(clip.path)' (\(clip.shape[1]) channels of \(clip.shape[3])x\(clip.shape[2]))" }
-  func count() -> Int { clip.shape[0] }
-
-  func next() throws -> RGBFrame? {
+  func next() throws -> Tensor? {
     guard let (file, frame) = clip.position(of: index) else { return nil }
     if loaded?.file != file { loaded = (file, try clip.tensor(file)) }
     guard let one = loaded?.tensor.rows(frame...frame) else { return nil }
     index += 1
-    // Large enough to see single values: tiles of at least 96 pixels.
-    let zoom = max(1, (95 + clip.shape[3]) / clip.shape[3])
-    return try FalseColour.tiles(one, zoom: zoom).first
+    return one
   }
 
   func skip() -> Bool {
     guard index < clip.shape[0] else { return false }
     index += 1
     return true
+  }
+}
+
+/// The frames of a latent clip, in false colour.
+final class LatentPictures: PictureSource {
+  let noun = "latent frame"
+  let prefix = "latent"
+  private let frames: LatentFrames
+
+  init(_ clip: LatentClip) { frames = LatentFrames(clip) }
+
+  var path: String { frames.clip.path }
+  var summary: String {
+    let clip = frames.clip
+    let part = clip.firstChunk > 0 ? ", from chunk \(clip.firstChunk) on" : ""
+    return "'\(clip.path)' (\(clip.shape[1]) channels of \(clip.shape[3])x\(clip.shape[2])\(part))"
+  }
+  func count() -> Int { frames.clip.shape[0] }
+  func next() throws -> RGBFrame? { try frames.next().map { try FalseColour.picture(of: $0) } }
+  func skip() -> Bool { frames.skip() }
+}
+
+extension FalseColour {
+  /// A latent frame `[1, channels, height, width]`, large enough to see single values: tiles of at least 96 pixels.
+  static func picture(of latents: Tensor) throws -> RGBFrame {
+    let zoom = max(1, (95 + latents.shape[3]) / latents.shape[3])
+    return try FalseColour.tiles(latents, zoom: zoom)[0]
   }
 }

@@ -34,8 +34,16 @@ struct SizeOptions: ParsableArguments {
     help: "Length in frames, 4n + 1: a latent frame is 4 frames, the first 1; a chunk of 3 is 12, the first 9.")
   var numFrames: Int?
 
-  @Flag(help: "Go on until stopped (Ctrl-C): memory, open files and logs do not grow.")
+  @Flag(help: "Go on until stopped (Ctrl-C): memory, open files, logs and latents do not grow; see --keep.")
   var forever = false
+
+  @Option(
+    parsing: .unconditional,
+    help: """
+      With --forever: of how many of the latest chunks the latents and the HLS segments stay, or all (default: 240, three \
+      minutes; a video in one file grows).
+      """)
+  var keep: String?
 
   @Option(
     name: [.long, .customShort("H")], parsing: .unconditional, help: "Pixels, a multiple of 16 (default: the model's).")
@@ -54,6 +62,12 @@ struct SizeOptions: ParsableArguments {
   func apply(to request: inout RunRequest) throws {
     (request.seconds, request.frames, request.height, request.width) = (seconds, numFrames, height, width)
     request.isEndless = forever
+    if let keep {
+      guard keep == "all" || Int(keep) != nil else {
+        throw UsageError("--keep \(keep) is neither a number of chunks nor all")
+      }
+      request.kept = Int(keep).map { .chunks($0) } ?? .all
+    }
     if let size {
       guard height == nil, width == nil else { throw UsageError("give --size, or --height and --width, not both") }
       let sides = size.lowercased().split(whereSeparator: { $0 == "x" || $0 == "*" }).map { Int($0) }

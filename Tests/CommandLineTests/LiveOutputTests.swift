@@ -57,6 +57,71 @@ import VideoIO
     #expect(try scratch.names("live").filter { $0.hasSuffix(".m4s") }.count == 2)
   }
 
+  @Test("A stream without end is a window on its latest segments, also after a kill, and does not grow")
+  func hlsWithoutEnd() throws {
+    let flags = Self.run.filter { !["--num-frames", "81"].contains($0) }.map { $0 == "4" ? "1" : $0 }
+    let live = flags + ["--forever", "--keep", "3", "-o", "live/live.m3u8", "--run-dir", "r"]
+    func go(_ arguments: [String], to chunk: Int, with number: Int32) throws -> Int32 {
+      let process = program("generate-video", arguments, in: scratch.path)
+      process.standardError = FileHandle.nullDevice
+      try process.run()
+      let least = String(format: "ckpt-%06d.json", chunk)
+      // Only the newest two are there at a time.
+      while process.isRunning, !((try? scratch.names("r/state")) ?? []).contains(where: { $0 >= least }) { usleep(500) }
+      kill(process.processIdentifier, number)
+      process.waitUntilExit()
+      return process.terminationStatus
+    }
+    #expect(try go(live, to: 8, with: SIGKILL) == SIGKILL)
+    #expect(try go(["resume", "r", "-q"], to: 20, with: SIGTERM) == 75)
+    let text = try String(contentsOfFile: scratch.file("live/live.m3u8"), encoding: .utf8)
+    let names = text.split(separator: "\n").filter { $0.hasSuffix(".m4s") }.map(String.init)
+    let first = try #require(names.first.flatMap { Int($0.dropFirst(5).prefix(6)) })
+    #expect(first >= 17 && names == (first..<first + 3).map { String(format: "live-%06d.m4s", $0) }, "\(text)")
+    #expect(text.contains("#EXT-X-MEDIA-SEQUENCE:\(first)\n") && !text.contains("EVENT") && !text.contains("ENDLIST"))
+    #expect(text.contains("# frames before: \(12 * first - 3)\n"), "\(text)")
+    #expect(names.allSatisfy { scratch.exists("live/" + $0) })
+    // Beside those, as many older ones, which a player may still be fetching.
+    #expect(try scratch.names("live").filter { $0.hasSuffix(".m4s") }.count == 6)
+    #expect(try VideoReader.frameCount(of: scratch.file("live/live.m3u8")) == 36)
+    // Another run in the same place leaves nothing of it.
+    let short = Self.run.map { $0 == "81" ? "9" : $0 } + ["-o", "live/live.m3u8"]
+    #expect(try runProgram("generate-video", short, in: scratch.path).status == 0)
+    #expect(try scratch.names("live").filter { $0.hasSuffix(".m4s") } == ["live-000000.m4s"])
+  }
+
+  @Test(
+    "ffmpeg's own player shows each chunk of a growing playlist when it is there",
+    .enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/ffmpeg")))
+  func ffmpegFollows() throws {
+    let process = program("generate-video", Self.run + ["-o", "live/live.m3u8"], in: scratch.path)
+    try process.run()
+    while process.isRunning, (playlist()?.segments ?? 0) < 1 { usleep(1000) }
+    let player = Process()
+    player.executableURL = URL(fileURLWithPath: "/usr/bin/ffmpeg")
+    player.currentDirectoryURL = URL(fileURLWithPath: scratch.path)
+    player.arguments = [
+      "-v", "error", "-live_start_index", "0", "-i", "live/live.m3u8", "-f", "framemd5", "-flush_packets", "1", "-",
+    ]
+    let pipe = Pipe()
+    player.standardOutput = pipe
+    player.standardInput = FileHandle.nullDevice
+    try player.run()
+    var text = ""
+    var isFirstSeenWhileGrowing = false
+    while true {
+      let part = pipe.fileHandleForReading.availableData
+      if part.isEmpty { break }
+      text += String(decoding: part, as: UTF8.self)
+      if text.contains("\n0,") && process.isRunning { isFirstSeenWhileGrowing = true }
+    }
+    player.waitUntilExit()
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 0 && player.terminationStatus == 0)
+    #expect(isFirstSeenWhileGrowing)
+    #expect(text.split(separator: "\n").count { $0.hasPrefix("0,") } == 81, "\(text)")
+  }
+
   @Test("A killed stream goes on in its playlist with the same bytes")
   func hlsResumed() throws {
     let flags = Self.run + ["--checkpoint-every", "1"]

@@ -227,6 +227,52 @@ import VideoIO
     #expect(try run(["resume", "good", "-q"] + more).status == 0)
   }
 
+  @Test("A run without end keeps the latents of its latest chunks, and goes on after a kill")
+  func aRunWithoutEndKeepsTheLatest() throws {
+    let arguments = Self.quick + ["--forever", "--keep", "4", "--record-attention", "--run-dir", "run"]
+    #expect(try interrupt(arguments, "run", after: 9, with: SIGKILL) == SIGKILL)
+    #expect(try interrupt(["resume", "run", "-q"], "run", after: 14, with: SIGTERM) == 75)
+    func numbers(_ suffix: String) throws -> [Int] {
+      try scratch.names("run/chunks").filter { $0.hasSuffix(suffix) }.compactMap { Int($0.prefix(6)) }
+    }
+    let latents = try numbers(".latent.safetensors")
+    let last = try #require(latents.last)
+    #expect(latents == Array(last - 3...last) && last >= 13, "\(latents)")
+    #expect(try numbers(".attention.safetensors") == latents)
+    // An end stops the pruning, and what is kept is enough to go on.
+    let seconds = 0.75 * Double(last + 5)
+    let result = try run(["resume", "run", "-q", "--until", "\(seconds)"])
+    #expect(result.status == 0, "\(result)")
+    let more = try numbers(".latent.safetensors")
+    #expect(more == Array(last - 3...(more.last ?? 0)) && more.count > 4, "\(more)")
+    #expect(try VideoReader.frameCount(of: scratch.file("run/video.mp4")) == 12 * (last + 5) + 1)
+  }
+
+  @Test("An extension without end keeps the latents of the declared length")
+  func anExtensionKeepsTheDeclared() throws {
+    #expect(try run(Self.quick + ["--seconds", "3", "--run-dir", "run"]).status == 0)
+    let before = try scratch.names("run/chunks")
+    #expect(try interrupt(["resume", "run", "-q", "--forever"], "run", after: 8, with: SIGTERM) == 75)
+    #expect(try scratch.names("run/chunks").starts(with: before))
+  }
+
+  @Test("An extension past the trained window with positions from the beginning is a warning, others are none")
+  func anExtensionPastTheTrainedWindow() throws {
+    let warning = "counts positions from its beginning"
+    for (flags, isWarned) in [
+      (["--sparsity", "dense"], true), (["--sparsity", "longtake"], true), (["--sink", "0"], false),
+      (["--sparsity", "longtake", "--rope", "window"], false),
+    ] {
+      let folder = "run" + flags.joined()
+      let start = ["--seconds", "2", "--run-dir", folder] + flags
+      #expect(try run(Self.quick + start).status == 0)
+      let inside = try run(["resume", folder, "-q", "--until", "4"])
+      #expect(inside.status == 0 && !inside.error.contains(warning), "\(flags): \(inside.error)")
+      let outside = try run(["resume", folder, "-q", "--until", "6"])
+      #expect(outside.status == 0 && outside.error.contains(warning) == isWarned, "\(flags): \(outside.error)")
+    }
+  }
+
   @Test("A new run does not destroy one that can go on") func aNewRunDoesNotDestroy() throws {
     let arguments = Self.quick + ["--seconds", "20", "--run-dir", "run"]
     #expect(try interrupt(arguments, "run", after: 1, with: SIGKILL) == SIGKILL)

@@ -46,7 +46,7 @@ func runProgram(_ name: String, _ arguments: [String], in folder: String, enviro
 }
 
 /// A folder that goes with the test.
-final class Scratch {
+final class Scratch: Sendable {
   let path = NSTemporaryDirectory() + "longtake-test-\(UUID().uuidString)"
   init() throws { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
   deinit { try? FileManager.default.removeItem(atPath: path) }

@@ -115,3 +115,7 @@ void lt_mean_rows_f32(const float *x, ptrdiff_t stride, int rows, int n, float *
 // the lower j. Entries with slots[j] < 0 or a score of -inf are never taken; forced ones (forced[j] != 0) before all
 // others; NaN counts as the largest. `slots` and `forced` may be NULL; `scratch` holds n numbers.
 void lt_top_f32(const float *scores, const int32_t *slots, const int32_t *forced, int n, int k, uint32_t *scratch, int32_t *out);
+
+// Gives the system the pages that the C library's allocator holds and nobody uses (allocator.c); does nothing where the library
+// has no call for it.
+void lt_return_free_memory(void);

@@ -18,7 +18,9 @@ extension ChunkBorders {
   )? {
     if let flag { return (.flag, ChunkBorders(chunkFrames: flag)) }
     if case .runDirectory(let folder) = source {
-      if let clip, clip.chunkFrames.count > 1 { return (.latents, ChunkBorders(latentFrames: clip.chunkFrames)) }
+      if let clip, clip.firstChunk == 0, clip.chunkFrames.count > 1 {
+        return (.latents, ChunkBorders(latentFrames: clip.chunkFrames))
+      }
       return recorded(in: folder + "/manifest.json").map { (.manifest, $0) }
     }
     guard let video else { return nil }

@@ -48,6 +48,9 @@ extension QualityReport {
     let clip = try QualityReport.latents(of: source, &notes)
     let videoPath = try QualityReport.video(of: source, hasLatents: clip != nil, &notes)
     let found = try ChunkBorders.find(for: source, clip: clip, video: videoPath, flag: chunkFrames)
+    if let clip, clip.firstChunk > 0 {
+      notes.append("latents are kept from chunk \(clip.firstChunk) on: their numbers are of that part")
+    }
     input = path
     latents = try clip.map { try LatentMeasures($0) }
     if let videoPath {
