@@ -2,8 +2,8 @@
 """Times PyTorch and generate-video on the same shapes, in alternation, and prints the ratios.
 
 Two blocks of Wan 2.1 1.3B's geometry at 832x480 (4680 query tokens) with random weights, without history and with 18
-latent frames of it, and the decoder of Wan 2.1 at the same size. PyTorch runs diffusers' WanTransformer3DModel and
-AutoencoderKLWan; with history, the same blocks in a loop with a key/value cache and scaled_dot_product_attention, since
+latent frames of it, and the decoder of Wan 2.1 at the same size (the first two latent frames of a stream, 5 frames). PyTorch
+runs diffusers' WanTransformer3DModel and AutoencoderKLWan; with history, the same blocks in a loop with a key/value cache and scaled_dot_product_attention, since
 diffusers has none. Both sides use the same threads, and each row is measured in rounds: one side, then the other.
 
 Besides the clock it reads the processor's seconds, which do not count the time that other programs took: on a machine that
@@ -135,7 +135,11 @@ class Bench:
 
     def row(self, name, mine, theirs):
         """Alternates the two sides; each gives (wall seconds, processor seconds)."""
-        pairs = [(theirs(), mine()) for _ in range(self.options.rounds)]
+        self.alternated(name, [(theirs(), mine()) for _ in range(self.options.rounds)])
+        return self.results[-1]
+
+    def alternated(self, name, pairs):
+        """Adds and prints a row from pairs of (PyTorch, longtake), each (wall seconds, processor seconds)."""
         torch_wall, torch_processor, wall, processor = (
             statistics.median(p[side][i] for p in pairs) for side in (0, 1) for i in (0, 1))
         result = {
@@ -185,17 +189,25 @@ class Bench:
         blocks = CachedBlocks(model, HISTORY)
         x = torch.randn(1, FRAMES * TOKENS_PER_FRAME, 1536).bfloat16()
         text, modulation = torch.randn(1, 512, 1536).bfloat16(), torch.randn(1, 6, 1536).bfloat16()
-        wanted = [("dense", "bf16"), ("sparse-forcing", "bf16"), ("light-forcing", "bf16"), ("light-forcing", "int8")]
+        wanted = [
+            (recipe, precision)
+            for recipe, precision in [
+                ("dense", "bf16"), ("sparse-forcing", "bf16"), ("light-forcing", "bf16"), ("light-forcing", "int8")]
+            if not self.options.recipes or recipe in self.options.recipes.split(",")]
+        # PyTorch is measured once in each round, then every recipe.
+        theirs, mine = [], {choice: [] for choice in wanted}
+        for _ in range(self.options.rounds):
+            theirs.append(seconds(lambda: blocks.forward(x, text, modulation), self.options.repeats))
+            for recipe, precision in wanted:
+                pages = ["--kv", "int8"] if precision == "int8" else []
+                mine[recipe, precision].append(self.pass_of(self.ours(
+                    "--only", "passes", "--num-frames", "81", "--sparsity", recipe, *pages, precision=precision)))
         for recipe, precision in wanted:
-            extra = ["--kv", "int8"] if precision == "int8" and self.options.kv else []
-            self.row(
-                f"forward, 18 frames of history, {recipe} {precision}",
-                lambda: self.pass_of(
-                    self.ours("--only", "passes", "--num-frames", "81", "--sparsity", recipe, *extra, precision=precision)),
-                lambda: seconds(lambda: blocks.forward(x, text, modulation), self.options.repeats))
+            self.alternated(
+                f"forward, 18 frames of history, {recipe} {precision}", list(zip(theirs, mine[recipe, precision])))
 
     def decode(self):
-        """Wan's decoder: 12 frames here, 13 there (the first latent frame makes one), as seconds per frame."""
+        """Wan's decoder from the beginning of a stream: two latent frames, of which the first makes one frame, once."""
         from diffusers import AutoencoderKLWan
 
         self.saved(self.transformer(torch.bfloat16))
@@ -204,21 +216,21 @@ class Bench:
         peaks, others = [], []
 
         def mine():
-            answer = self.ours("--only", "decode", "--num-frames", "9", "--size", self.options.decode_size)
+            answer = self.ours("--only", "start", "--num-frames", "9", "--size", self.options.decode_size)
             row = next(r for r in answer["rows"] if r["name"].startswith("decode"))
             peaks.append(answer["peak_bytes"])
-            return row["seconds"] / 12, row["processor_seconds"] / 12
+            return row["seconds"], row["processor_seconds"]
 
         def theirs():
             # In a process of its own, whose peak memory is the decoder's.
             done = subprocess.run(
-                [sys.executable, __file__, "--decode-only", self.folder.name, "--threads", str(self.options.threads), "--repeats",
-                 str(self.options.repeats), "--decode-size", self.options.decode_size], capture_output=True, text=True, check=True)
+                [sys.executable, __file__, "--decode-only", self.folder.name, "--threads", str(self.options.threads),
+                 "--decode-size", self.options.decode_size], capture_output=True, text=True, check=True)
             answer = json.loads(done.stdout.splitlines()[-1])
             others.append(answer["peak_bytes"])
-            return answer["seconds"] / 13, answer["processor_seconds"] / 13
+            return answer["seconds"], answer["processor_seconds"]
 
-        result = self.row(f"decode of Wan 2.1 at {self.options.decode_size}, bf16, a frame", mine, theirs)
+        result = self.row(f"decode of Wan 2.1 at {self.options.decode_size}, bf16, 5 frames", mine, theirs)
         result["pytorch_peak_bytes"], result["longtake_peak_bytes"] = max(others), max(peaks)
         result["memory_ratio"] = max(others) / max(peaks)
         print(f"{'':44} peak memory: PyTorch {max(others) / 1e6:.0f} MB, longtake {max(peaks) / 1e6:.0f} MB, "
@@ -232,9 +244,11 @@ def decode_only(options):
     torch.set_num_threads(options.threads)
     vae = AutoencoderKLWan.from_pretrained(options.decode_only + "/vae", torch_dtype=torch.bfloat16).eval()
     width, height = (int(side) // 8 for side in options.decode_size.split("x"))
-    latents = torch.randn(1, 16, 4, height, width).bfloat16()
+    latents = torch.randn(1, 16, 2, height, width).bfloat16()
     with torch.no_grad():
-        wall, processor = seconds(lambda: vae.decode(latents, return_dict=False), options.repeats)
+        start = clocks()
+        vae.decode(latents, return_dict=False)
+        wall, processor = (end - begin for end, begin in zip(clocks(), start))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": wall, "processor_seconds": processor, "peak_bytes": peak}))
 
@@ -246,7 +260,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=1, help="runs of a side in each round, after one that is not counted")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--program", default=os.path.join(os.path.dirname(__file__), "../.build/release/generate-video"))
-    parser.add_argument("--kv", action="store_true", help="keys and values in bytes too where layers are")
+    parser.add_argument("--recipes", help="of the row history: recipes, separated by commas (default: all)")
     parser.add_argument("--short", action="store_true", help="bf16 without history only, one round")
     parser.add_argument("--decode-size", default="832x480", help="pixels of the decoder's row; minutes at the full size")
     parser.add_argument("--json", help="write the results here")

@@ -19,14 +19,13 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,avx2,fma")
 #endif
 
-// 2^x: x - floor(x) through a polynomial of degree 4 (3e-6), then the exponent. -inf gives 0, NaN stays.
+// 2^x: x - floor(x) through a polynomial of degree 3 (7.5e-5, well below a step of bf16), then the exponent. -inf gives 0, NaN stays.
 LT_INLINE __m512 exp2_of(__m512 x) {
   const __m512 f = _mm512_reduce_ps(x, 9);
-  __m512 p = _mm512_set1_ps(0.01353418f);
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.05201149f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.24144269f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.69300386f));
-  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(1.00000259f));
+  __m512 p = _mm512_set1_ps(0.07802452f);
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.22606716f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.69583354f));
+  p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.99992522f));
   return _mm512_scalef_ps(p, x);
 }
 
@@ -36,8 +35,9 @@ LT_INLINE __m512bh pair_of(const uint16_t *p) {
   return (__m512bh)_mm512_set1_epi32(bits);
 }
 
-// Scores of `rows` query rows and 16 * vectors keys, of which the last 8 are left out if `half`.
-LT_INLINE void score_group(const uint16_t *q, int head_dim, const uint16_t *k, int width, __m512 s[LT_GROUP][4], int rows, int vectors, int half) {
+// Scores of `rows` query rows and 16 * vectors keys, of which the last 8 are left out if `half`. With a `guest`, four keys of
+// another page of the same width, from there on, take the place of the last four.
+LT_INLINE void score_group(const uint16_t *q, int head_dim, const uint16_t *k, const uint16_t *guest, int width, __m512 s[LT_GROUP][4], int rows, int vectors, int half) {
 #pragma clang loop unroll(full)
   for (int r = 0; r < rows; r++)
 #pragma clang loop unroll(full)
@@ -49,6 +49,7 @@ LT_INLINE void score_group(const uint16_t *q, int head_dim, const uint16_t *k, i
     for (int c = 0; c < vectors - half; c++) key[c] = (__m512bh)_mm512_loadu_si512(line + 32 * c);
     __m256bh rest = (__m256bh)_mm256_setzero_si256();
     if (half) rest = (__m256bh)_mm256_loadu_si256((const __m256i *)(line + 32 * (vectors - 1)));
+    if (guest) key[vectors - 1] = (__m512bh)_mm512_inserti32x4((__m512i)key[vectors - 1], _mm_loadu_si128((const __m128i *)(guest + (size_t)d * width)), 3);
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
       const __m512bh query = pair_of(q + (size_t)r * head_dim + d);
@@ -109,14 +110,15 @@ typedef struct {
   const void *keys;
   const uint16_t *values;
   const float *steps;  // of the values of an int8 page; NULL for a bf16 page
+  const uint16_t *guest;  // the last four keys of the page before, weighed with this one; or NULL
 } page_view;
 
 // One page and one group of rows: scores, shift, weights in bf16.
-LT_INLINE void weigh_group(const lt_attend_arguments *a, lt_tile t, page_view page, int first, int rows, int vectors, int half) {
+LT_INLINE void weigh_group(const lt_attend_arguments *a, lt_tile t, page_view page, int first, int rows, int vectors, int half, int hosts) {
   __m512 s[LT_GROUP][4];
   const float unit = page.steps ? 1 : t.scale;
   if (page.steps) score_bytes(a, t, page.keys, page.index, first, s, rows, vectors, half);
-  else score_group(t.queries + (size_t)first * a->head_dim, a->head_dim, page.keys, a->width, s, rows, vectors, half);
+  else score_group(t.queries + (size_t)first * a->head_dim, a->head_dim, page.keys, hosts ? page.guest : NULL, a->width, s, rows, vectors, half);
   const int count = page.count;
   const __mmask16 last = (__mmask16)(0xFFFFu >> (16 * vectors - count));
   const __m512 none = _mm512_set1_ps(-INFINITY);
@@ -175,20 +177,36 @@ LT_INLINE void weigh_group(const lt_attend_arguments *a, lt_tile t, page_view pa
       float *mass = a->mass_scratch + 2 * ((size_t)row * a->pages + page.index);
       mass[0] = _mm512_reduce_add_ps(part);
       mass[1] = t.shift[row];
+      if (hosts) {
+        // The guests' share, in the last two pairs, belongs to the page before.
+        const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3F80);
+        const float share = _mm512_mask_reduce_add_ps(0xC000, _mm512_dpbf16_ps(_mm512_setzero_ps(), back, ones));
+        mass[-2] = mass[-2] * exp2f(mass[-1] - mass[1]) + share;
+        mass[-1] = mass[1];
+        mass[0] -= share;
+      }
     }
   }
 }
 
-// Adds the weighted values of up to LT_BLOCK pages to one panel of 16 * vectors channels.
-LT_INLINE void add_group(const uint16_t *const *values, const int *pairs, int pages, const uint16_t *weights, size_t page_step, float *out, int channels, int rows, int vectors) {
+// Neighbouring pairs of tokens of one page, and their weights.
+typedef struct {
+  const uint16_t *values;   // [pairs][channels of the panel][2], without the panel's own offset
+  const uint16_t *weights;  // [rows][64]
+  int first, pairs;
+} token_run;
+enum { RUNS = LT_BLOCK + 1 };
+
+// Adds the weighted values of up to RUNS runs to one panel of 16 * vectors channels.
+LT_INLINE void add_group(const token_run *run, int runs, size_t panel, int row, float *out, int channels, int rows, int vectors) {
   __m512 acc[LT_GROUP][4];
 #pragma clang loop unroll(full)
   for (int r = 0; r < rows; r++)
 #pragma clang loop unroll(full)
     for (int c = 0; c < vectors; c++) acc[r][c] = _mm512_loadu_ps(out + (size_t)r * channels + 16 * c);
-  for (int p = 0; p < pages; p++) {
-    const uint16_t *v = values[p], *w = weights + (size_t)p * page_step;
-    for (int j = 0; j < pairs[p]; j++) {
+  for (int p = 0; p < runs; p++) {
+    const uint16_t *v = run[p].values + panel + (size_t)run[p].first * 32 * vectors, *w = run[p].weights + 64 * (size_t)row;
+    for (int j = 0; j < run[p].pairs; j++) {
       __m512bh value[4];
 #pragma clang loop unroll(full)
       for (int c = 0; c < vectors; c++) value[c] = (__m512bh)_mm512_loadu_si512(v + 32 * (size_t)(j * vectors + c));
@@ -221,14 +239,14 @@ LT_INLINE void add_group(const uint16_t *const *values, const int *pairs, int pa
   static void name(const lt_attend_arguments *a, lt_tile t, page_view page, int first, int rows) {     \
     ROWS(rows, WEIGH_CALL_##vectors##_##half)                                                                             \
   }
-#define WEIGH_CALL_1_1(n) weigh_group(a, t, page, first, n, 1, 1);
-#define WEIGH_CALL_1_0(n) weigh_group(a, t, page, first, n, 1, 0);
-#define WEIGH_CALL_2_1(n) weigh_group(a, t, page, first, n, 2, 1);
-#define WEIGH_CALL_2_0(n) weigh_group(a, t, page, first, n, 2, 0);
-#define WEIGH_CALL_3_1(n) weigh_group(a, t, page, first, n, 3, 1);
-#define WEIGH_CALL_3_0(n) weigh_group(a, t, page, first, n, 3, 0);
-#define WEIGH_CALL_4_1(n) weigh_group(a, t, page, first, n, 4, 1);
-#define WEIGH_CALL_4_0(n) weigh_group(a, t, page, first, n, 4, 0);
+#define WEIGH_CALL_1_1(n) weigh_group(a, t, page, first, n, 1, 1, 0);
+#define WEIGH_CALL_1_0(n) weigh_group(a, t, page, first, n, 1, 0, 0);
+#define WEIGH_CALL_2_1(n) weigh_group(a, t, page, first, n, 2, 1, 0);
+#define WEIGH_CALL_2_0(n) weigh_group(a, t, page, first, n, 2, 0, 0);
+#define WEIGH_CALL_3_1(n) weigh_group(a, t, page, first, n, 3, 1, 0);
+#define WEIGH_CALL_3_0(n) weigh_group(a, t, page, first, n, 3, 0, 0);
+#define WEIGH_CALL_4_1(n) weigh_group(a, t, page, first, n, 4, 1, 0);
+#define WEIGH_CALL_4_0(n) weigh_group(a, t, page, first, n, 4, 0, 0);
 WEIGH(weigh_8, 1, 1)
 WEIGH(weigh_16, 1, 0)
 WEIGH(weigh_24, 2, 1)
@@ -238,7 +256,16 @@ WEIGH(weigh_48, 3, 0)
 WEIGH(weigh_56, 4, 1)
 WEIGH(weigh_64, 4, 0)
 
+#define WEIGH_CALL_host(n) weigh_group(a, t, page, first, n, 4, 0, 1);
+static void weigh_host(const lt_attend_arguments *a, lt_tile t, page_view page, int first, int rows) {
+  ROWS(rows, WEIGH_CALL_host)
+}
+
 static void weigh(const lt_attend_arguments *a, lt_tile t, page_view page, int first, int rows) {
+  if (page.guest) {
+    weigh_host(a, t, page, first, rows);
+    return;
+  }
   switch ((page.count + 7) / 8) {
     case 1: weigh_8(a, t, page, first, rows); break;
     case 2: weigh_16(a, t, page, first, rows); break;
@@ -252,11 +279,11 @@ static void weigh(const lt_attend_arguments *a, lt_tile t, page_view page, int f
   }
 }
 
-static void add_values(const uint16_t *const *values, const int *pairs, int pages, const uint16_t *weights, size_t page_step, float *out, int channels, int rows, int vectors) {
-#define ADD_1(n) add_group(values, pairs, pages, weights, page_step, out, channels, n, 1);
-#define ADD_2(n) add_group(values, pairs, pages, weights, page_step, out, channels, n, 2);
-#define ADD_3(n) add_group(values, pairs, pages, weights, page_step, out, channels, n, 3);
-#define ADD_4(n) add_group(values, pairs, pages, weights, page_step, out, channels, n, 4);
+static void add_values(const token_run *run, int runs, size_t panel, int row, float *out, int channels, int rows, int vectors) {
+#define ADD_1(n) add_group(run, runs, panel, row, out, channels, n, 1);
+#define ADD_2(n) add_group(run, runs, panel, row, out, channels, n, 2);
+#define ADD_3(n) add_group(run, runs, panel, row, out, channels, n, 3);
+#define ADD_4(n) add_group(run, runs, panel, row, out, channels, n, 4);
   switch (vectors) {
     case 1: ROWS(rows, ADD_1) break;
     case 2: ROWS(rows, ADD_2) break;
@@ -348,7 +375,7 @@ static void meet_means(const lt_attend_arguments *a, lt_tile t, int from) {
   }
   for (int r = 0; r < a->rows; r++) {
     __m512 s[LT_GROUP][4];
-    score_group(t.queries + (size_t)r * a->head_dim, a->head_dim, (const uint16_t *)t.means, 64, s, 1, 4, 0);
+    score_group(t.queries + (size_t)r * a->head_dim, a->head_dim, (const uint16_t *)t.means, NULL, 64, s, 1, 4, 0);
 #pragma clang loop unroll(full)
     for (int c = 0; c < 4; c++) _mm512_storeu_ps(t.offsets + 64 * (size_t)r + 16 * c, s[0][c]);
   }
@@ -364,7 +391,7 @@ LT_INLINE void widen_values(const int8_t *numbers, int64_t n, uint16_t *out) {
 }
 
 static page_view view_of(const lt_attend_arguments *a, lt_tile t, int index, int place) {
-  page_view page = {index, place, a->counts[index], a->keys[index], a->values[index], NULL};
+  page_view page = {index, place, a->counts[index], a->keys[index], a->values[index], NULL, NULL};
   if (lt_format_of(a, index) == LT_BF16) return page;
   const int padded = lt_value_tokens(a->tokens);
   uint16_t *values = t.pages + (size_t)place * 64 * (size_t)t.channels;
@@ -385,12 +412,15 @@ void lt_attend_bf16_avx512(const lt_attend_arguments *a) {
   for (int p = 0; p < a->pages; p += LT_BLOCK) {
     const int pages = a->pages - p < LT_BLOCK ? a->pages - p : LT_BLOCK;
     if (a->format == LT_INT8 && p % 64 == 0 && p < a->keyed_from) meet_means(a, t, p);
-    const uint16_t *values[LT_BLOCK];
-    int pairs[LT_BLOCK];
+    // Of two pages of 60 tokens the first leaves its last four to the second, so that 7.5 vectors hold what fills 8.
+    const int shares = pages == 2 && a->format == LT_BF16 && a->counts[p] == 60 && a->counts[p + 1] == 60 && p + 1 < a->keyed_from &&
+                       (a->biases == NULL || (a->biases[p] == NULL && a->biases[p + 1] == NULL));
+    token_run runs[RUNS];
     for (int i = 0; i < pages; i++) {
-      const page_view page = view_of(a, t, p + i, i);
-      values[i] = page.values;
-      pairs[i] = (page.count + 1) / 2;
+      page_view page = view_of(a, t, p + i, i);
+      if (shares && i == 0) page.count = 56;
+      runs[i] = (token_run){page.values, t.weights + i * page_step, 0, (page.count + 1) / 2};
+      if (shares && i == 1) page.count = 64, page.guest = (const uint16_t *)a->keys[p] + 2 * 56;
       const int next = p + i + LT_BLOCK;
       for (int g = 0; g < groups; g++) {
         const int first = lt_group_start(a->rows, groups, g);
@@ -401,13 +431,12 @@ void lt_attend_bf16_avx512(const lt_attend_arguments *a) {
         weigh(a, t, page, first, lt_group_start(a->rows, groups, g + 1) - first);
       }
     }
+    if (shares) runs[2] = (token_run){runs[0].values, runs[1].weights + 60, 28, 2};
     for (int c = 0; c < t.channels; c += LT_PANEL) {
       const int vectors = (t.channels - c < LT_PANEL ? t.channels - c : LT_PANEL) / 16;
-      const uint16_t *panels[LT_BLOCK];
-      for (int i = 0; i < pages; i++) panels[i] = values[i] + (size_t)c * (size_t)padded;
       for (int g = 0; g < groups; g++) {
         const int first = lt_group_start(a->rows, groups, g);
-        add_values(panels, pairs, pages, t.weights + 64 * (size_t)first, page_step, t.out + (size_t)first * t.channels + c, t.channels,
+        add_values(runs, pages + shares, (size_t)c * (size_t)padded, first, t.out + (size_t)first * t.channels + c, t.channels,
                    lt_group_start(a->rows, groups, g + 1) - first, vectors);
       }
     }

@@ -102,9 +102,13 @@ static dnnl_stream_t thread_stream(void) {
   return stream;
 }
 
+// oneDNN is asked, not only the processor: it may be older, or told to do with less (ONEDNN_MAX_CPU_ISA). Without VNNI its
+// sums of bytes saturate; below AVX-512 it has no bf16, and without AVX-512 BF16 a slow one.
 int lt_dnn_supports(int type) {
 #if defined(__x86_64__)
-  if (!lt_dnn_version() || !__builtin_cpu_supports("avx512bw")) return 0;
+  if (!lt_dnn_version()) return 0;
+  const unsigned wanted = type == LT_DNN_BF16 ? dnnl_cpu_isa_avx512_core_bf16 : dnnl_cpu_isa_avx512_core_vnni;
+  if (((unsigned)dnnl_get_effective_cpu_isa() & wanted) != wanted) return 0;
   return type == LT_DNN_BF16 ? __builtin_cpu_supports("avx512bf16") != 0 : __builtin_cpu_supports("avx512vnni") != 0;
 #else
   (void)type;

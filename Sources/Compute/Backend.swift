@@ -27,7 +27,9 @@ public protocol Backend: AnyObject, Sendable {
   /// from the backend's precision and the layer's role.
   func prepareLinear(weight: Tensor, bias: Tensor?, role: LinearRole) -> LinearWeight
   /// Takes over a convolution: `weight` `[out, in, kt, kh, kw]`, or `[out, in, kh, kw]` for one frame at a time.
-  func prepareConvolution(weight: Tensor, bias: Tensor?) -> ConvolutionWeight
+  /// With `keepsSize` it is promised that the kernel meets every position, in steps of one, with half of its size as padding
+  /// on each side (``SpatialPadding/half(of:)``), so that a backend may choose a faster algorithm.
+  func prepareConvolution(weight: Tensor, bias: Tensor?, keepsSize: Bool) -> ConvolutionWeight
   /// Gives back memory that is only kept for reuse, as after a module that will not run again.
   func releaseUnusedMemory()
   /// Page memory of fixed capacity.
@@ -109,6 +111,10 @@ public protocol Backend: AnyObject, Sendable {
     _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
     padding: SpatialPadding, addedTo residual: DeviceTensor?, activation: Activation
   ) -> DeviceTensor
+  /// Zeros, in the form in which this backend keeps maps.
+  func zeros(_ shape: [Int]) -> DeviceTensor
+  /// ``upsampleTwice(_:)``, then a convolution with a weight that was prepared with `keepsSize`, of one frame at a time.
+  func convolveDoubled(_ x: DeviceTensor, _ weight: ConvolutionWeight, activation: Activation) -> DeviceTensor
   /// `x / max(|x|_2, 1e-12) * sqrt(C) * gamma` over the channels of each position, then SiLU if asked; gamma `[C]`.
   func channelNorm(_ x: DeviceTensor, gamma: DeviceTensor, silu: Bool) -> DeviceTensor
   /// Nearest-neighbour doubling of height and width.
@@ -152,6 +158,18 @@ extension Backend {
   /// A linear layer inside a block.
   public func prepareLinear(weight: Tensor, bias: Tensor?) -> LinearWeight {
     prepareLinear(weight: weight, bias: bias, role: .block)
+  }
+  /// A convolution of any steps and padding.
+  public func prepareConvolution(weight: Tensor, bias: Tensor?) -> ConvolutionWeight {
+    prepareConvolution(weight: weight, bias: bias, keepsSize: false)
+  }
+  public func zeros(_ shape: [Int]) -> DeviceTensor {
+    upload(Tensor([Float](repeating: 0, count: shape.reduce(1, *)), shape: shape))
+  }
+  /// See the requirement; two operations.
+  public func convolveDoubled(_ x: DeviceTensor, _ weight: ConvolutionWeight, activation: Activation) -> DeviceTensor {
+    convolve(
+      upsampleTwice(x), after: nil, weight, stride: .one, padding: .half(of: weight), activation: activation)
   }
   /// A convolution with nothing added.
   public func convolve(
@@ -247,4 +265,9 @@ public struct SpatialPadding: Sendable, Equatable {
   }
   /// The same on all four sides.
   public static func all(_ n: Int) -> SpatialPadding { SpatialPadding(top: n, bottom: n, left: n, right: n) }
+  /// Half of a kernel on each side: a map keeps its size under a kernel of odd extent.
+  public static func half(of weight: ConvolutionWeight) -> SpatialPadding {
+    let (rows, columns) = (weight.kernel.rows / 2, weight.kernel.columns / 2)
+    return SpatialPadding(top: rows, bottom: rows, left: columns, right: columns)
+  }
 }

@@ -2,6 +2,10 @@ import CKernels
 
 // Attention over pages, and over dense keys and values, which are packed into pages first.
 extension CPUBackend {
+  /// From so many parts on, two neighbouring tiles that read the same pages go through them together: each page is brought
+  /// to the core's own cache half as often.
+  private static let partsToJoin = 128
+
   public func attend(
     _ queries: DeviceTensor, tiles: RowTiles, pool: any PagePool, layer: Int, lists: PageLists, scale: Float,
     answers: AttentionAnswers
@@ -17,22 +21,26 @@ extension CPUBackend {
     let logSumExp = answers.contains(.logSumExp) ? make([heads, rows]) : nil
     let tail = lists.tail.map { TailRows(pool, layer: layer, slots: integers($0), count: $0.shape[1], on: self) }
     let tailSlots = lists.tail.map { integers($0) }
-    // Each tile adds to masses of its own, which are then summed in order.
-    let tileMass = answers.contains(.mass) ? memory.allocate(heads * count * slots * 4) : nil
-    tileMass?.floats.initialize(repeating: 0, count: heads * count * slots)
+    let span = lists.perTile == nil && heads * count >= CPUBackend.partsToJoin ? 2 : 1
+    let groups = (count + span - 1) / span
+    // Each part adds to masses of its own, which are then summed in order.
+    let partMass = answers.contains(.mass) ? memory.allocate(heads * groups * slots * 4) : nil
+    partMass?.floats.initialize(repeating: 0, count: heads * groups * slots)
     let (query, result, sharedSlots) = (floats(queries), floats(out), integers(lists.shared))
     let (ownSlots, sums) = (lists.perTile.map { integers($0) }, logSumExp.map { floats($0) })
     withExtendedLifetime((queries, lists)) {
-      parallel(heads * count, grain: 1) { range in
+      parallel(heads * groups, grain: 1) { range in
         for item in range {
-          let (head, tile) = (item / count, item % count)
-          let (first, height) = (tiles[tile].lowerBound, tiles[tile].count)
+          let (head, tile) = (item / groups, item % groups * span)
+          let first = tiles[tile].lowerBound
+          let height = tiles[min(tile + span, count) - 1].upperBound - first
           var listed = (0..<shared).compactMap { i in
             let slot = sharedSlots[head * shared + i]
             return slot < 0 ? nil : slot
           }
           if let ownSlots {
-            for i in 0..<own where ownSlots[item * own + i] >= 0 { listed.append(ownSlots[item * own + i]) }
+            let start = (head * count + tile) * own
+            for i in start..<start + own where ownSlots[i] >= 0 { listed.append(ownSlots[i]) }
           }
           let start = first * heads * dim + head * dim
           var work = TileWork(
@@ -43,7 +51,7 @@ extension CPUBackend {
             work.append(keys: pool.keys(page), values: pool.values(page), count: pool.count(page).pointee)
           }
           work.logSumExp = sums.map { $0 + head * rows + first }
-          let masses = tileMass.map { $0.floats + item * slots }
+          let masses = partMass.map { $0.floats + item * slots }
           tail?.withRows(head: head, without: listed) { groups, biases in
             work.appendSummaries(groups, biases)
             work.run(pageMass: masses != nil) { pages, keys in
@@ -66,17 +74,17 @@ extension CPUBackend {
         }
       }
     }
-    return Attended(output: out, logSumExp: logSumExp, mass: tileMass.map { total($0, heads, count, slots) })
+    return Attended(output: out, logSumExp: logSumExp, mass: partMass.map { total($0, heads, groups, slots) })
   }
 
-  /// `[heads, tiles, slots]` → `[heads, slots]`, tile after tile.
-  private func total(_ tileMass: HostStorage, _ heads: Int, _ tiles: Int, _ slots: Int) -> DeviceTensor {
+  /// `[heads, parts, slots]` → `[heads, slots]`, part after part.
+  private func total(_ partMass: HostStorage, _ heads: Int, _ count: Int, _ slots: Int) -> DeviceTensor {
     let mass = make([heads, slots])
-    let (sum, parts) = (floats(mass), tileMass.floats)
+    let (sum, parts) = (floats(mass), partMass.floats)
     sum.initialize(repeating: 0, count: heads * slots)
     for head in 0..<heads {
-      for tile in 0..<tiles {
-        for slot in 0..<slots { sum[head * slots + slot] += parts[(head * tiles + tile) * slots + slot] }
+      for part in 0..<count {
+        for slot in 0..<slots { sum[head * slots + slot] += parts[(head * count + part) * slots + slot] }
       }
     }
     return mass

@@ -115,8 +115,11 @@ public final class CPUBackend: Backend {
     return LinearWeight(inputs: weight.shape[1], outputs: weight.shape[0], storage: layer)
   }
 
-  public func prepareConvolution(weight: Tensor, bias: Tensor?) -> ConvolutionWeight {
+  public func prepareConvolution(weight: Tensor, bias: Tensor?, keepsSize: Bool) -> ConvolutionWeight {
     let (shape, kernel) = ConvolutionShape.kernel(of: weight)
+    if precision != .f32, keepsSize, WinogradLayer.takes(shape) {
+      return packWinograd(weight: weight, shape: shape, bias: bias)
+    }
     if precision != .f32 { return packConvolution(weight: weight, shape: shape, bias: bias) }
     let (out, inputs, taps) = (shape[0], shape[1], kernel.frames * kernel.rows * kernel.columns)
     // [out, in, taps] -> [out, taps, in], so that a column of im2col is a run of neighbouring channels.

@@ -20,6 +20,11 @@ extension CPUBackend {
   ) -> DeviceTensor {
     let shape = ConvolutionShape.output(x.shape, history: history?.shape, weight, stride, padding)
     precondition(residual.map { $0.shape == shape } ?? true, "residual \(residual?.shape ?? []) of a map \(shape)")
+    if let layer = weight.storage as? WinogradLayer {
+      precondition(stride == .one && padding == .half(of: weight), "a weight that keeps the size, with \(padding)")
+      return convolve(
+        x, after: history, weight, layer, doubled: false, shape: shape, addedTo: residual, activation: activation)
+    }
     if let packed = weight.storage as? PackedLayer {
       // Maps are kept as the next convolution reads them; what leaves a network, pixels or latents, in float32.
       let out = make(shape, activation == .none && weight.outputs <= CPUBackend.leavingChannels ? .f32 : .bf16)
@@ -129,6 +134,13 @@ extension CPUBackend {
         }
       }
     }
+    return out
+  }
+
+  public func zeros(_ shape: [Int]) -> DeviceTensor {
+    let out = make(shape, precision == .f32 ? .f32 : .bf16)
+    let storage = host(out.storage)
+    memset(storage.address, 0, out.count * storage.form.elementBytes)
     return out
   }
 

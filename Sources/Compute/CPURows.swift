@@ -89,13 +89,30 @@ extension CPUBackend {
 
   public func layerNorm(_ x: DeviceTensor, epsilon: Float, shift: ModulationRow, scale: ModulationRow) -> DeviceTensor {
     let width = x.shape.last ?? 1
-    let out = make(x.shape)
-    let (source, result) = (floats(x), floats(out))
     let (shiftOf, scaleOf) = (rowPointer(shift, width: width), rowPointer(scale, width: width))
-    withExtendedLifetime((x, shift, scale)) {
+    return withExtendedLifetime((shift, scale)) {
+      normedRows(x, width: width) { row, out, source in
+        lt_layer_norm_f32(out, source, scaleOf(row), 1, shiftOf(row), epsilon, Int32(width))
+      }
+    }
+  }
+
+  /// Rows that linear layers read next, and nothing else: in bf16 these would round float32 anyway. Bytes are made of what
+  /// was not rounded before.
+  private func normedRows(
+    _ x: DeviceTensor, width: Int, _ norm: (Int, UnsafeMutablePointer<Float>, UnsafePointer<Float>) -> Void
+  ) -> DeviceTensor {
+    let rounds = precision == .bf16
+    let out = make(x.shape, rounds ? .bf16 : .f32)
+    let (source, result) = (floats(x), host(out.storage))
+    withExtendedLifetime(x) {
       parallel(x.count / width, grain: 32) { range in
-        for r in range {
-          lt_layer_norm_f32(result + r * width, source + r * width, scaleOf(r), 1, shiftOf(r), epsilon, Int32(width))
+        withUnsafeTemporaryAllocation(of: Float.self, capacity: width) { buffer in
+          guard let row = buffer.baseAddress else { return }
+          for r in range {
+            norm(r, rounds ? row : result.floats + r * width, source + r * width)
+            if rounds { lt_round_bf16(result.halves + r * width, row, Int64(width)) }
+          }
         }
       }
     }
@@ -106,16 +123,12 @@ extension CPUBackend {
     let width = x.shape.last ?? 1
     precondition(
       weight.count == width && bias.count == width, "norm parameters of \(weight.count) for rows of \(width)")
-    let out = make(x.shape)
-    let (source, result, multiply, plus) = (floats(x), floats(out), floats(weight), floats(bias))
-    withExtendedLifetime((x, weight, bias)) {
-      parallel(x.count / width, grain: 32) { range in
-        for r in range {
-          lt_layer_norm_f32(result + r * width, source + r * width, multiply, 0, plus, epsilon, Int32(width))
-        }
+    let (multiply, plus) = (floats(weight), floats(bias))
+    return withExtendedLifetime((weight, bias)) {
+      normedRows(x, width: width) { _, out, source in
+        lt_layer_norm_f32(out, source, multiply, 0, plus, epsilon, Int32(width))
       }
     }
-    return out
   }
 
   public func rmsNorm(_ x: DeviceTensor, epsilon: Float, weight: DeviceTensor, rotary: Rotary?) -> DeviceTensor {

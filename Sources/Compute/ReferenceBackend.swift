@@ -54,7 +54,7 @@ public final class ReferenceBackend: Backend {
     LinearWeight(
       inputs: weight.shape[1], outputs: weight.shape[0], storage: Layer(weight.floats(), bias?.floats()))
   }
-  public func prepareConvolution(weight: Tensor, bias: Tensor?) -> ConvolutionWeight {
+  public func prepareConvolution(weight: Tensor, bias: Tensor?, keepsSize: Bool) -> ConvolutionWeight {
     let (shape, kernel) = ConvolutionShape.kernel(of: weight)
     return ConvolutionWeight(
       inputs: shape[1], outputs: shape[0], kernel: kernel, storage: Layer(weight.floats(), bias?.floats()))

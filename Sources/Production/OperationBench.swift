@@ -43,8 +43,10 @@ public struct OperationBench: Encodable, Sendable {
     case linear
     /// Attention and whole passes, of the first and of the last chunk.
     case passes
-    /// The decoder.
+    /// The decoder, in the middle of a stream.
     case decode
+    /// The decoder, from the beginning of a stream: two latent frames, once.
+    case start
   }
 
   public let processor: String
@@ -140,6 +142,16 @@ public struct OperationBench: Encodable, Sendable {
       let pixels = frames * decoder.framesPerLatent
       // The call that is not counted is the stream's first, which makes fewer frames.
       try time("decode of a chunk, \(pixels) frames", 0) { _ = try decoder.decode(latents) }
+    }
+    if parts.contains(.start), settings.model.autoencoder != nil {
+      let decoder = try settings.model.loadDecoder(on: backend)
+      let pair = backend.slice(latents, 0..<2)
+      let (clock, start, before) = (ContinuousClock(), ContinuousClock.now, Host.processorSeconds)
+      let pixels = try decoder.decode(pair).shape[0]
+      rows.append(
+        Row(
+          name: "decode of a stream's first \(pixels) frames", seconds: (clock.now - start).seconds,
+          processorSeconds: Host.processorSeconds - before, flops: 0))
     }
     peakBytes = Host.memory.peak
     processor = Host.processor

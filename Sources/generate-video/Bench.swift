@@ -49,7 +49,7 @@ struct Bench: ParsableCommand {
     let operations = try only.map { list in
       try list.split(separator: ",").map { name in
         guard let part = OperationBench.Part(rawValue: String(name)) else {
-          throw UsageError("--only \(name) is not known; there are linear, passes, decode")
+          throw UsageError("--only \(name) is not known; there are linear, passes, decode, start")
         }
         return part
       }

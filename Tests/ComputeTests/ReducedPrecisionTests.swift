@@ -165,6 +165,39 @@ import Testing
     }
   }
 
+  @Test(
+    "Kernels of 3 x 3 that keep a map's size agree in bf16, also over a map that is doubled first",
+    .enabled(if: Precision.bf16.isSupported))
+  func kernelsThatKeepTheSizeAgreeInBF16() {
+    var random = RandomTensors()
+    typealias Case = (map: [Int], history: Int, out: Int, taps: Int)
+    let cases: [Case] = [
+      ([1, 1, 1, 64], 0, 64, 1), ([1, 2, 3, 80], 0, 64, 1), ([2, 21, 19, 64], 2, 96, 3), ([1, 24, 17, 96], 2, 80, 3),
+      ([3, random.integer(1...12), random.integer(1...12), 64], 1, 64, 2), ([1, 7, 4, 48], 0, 40, 1),
+    ]
+    for c in cases {
+      let (x, b) = (random.tensor(c.map), random.tensor(c.out))
+      let history = c.history > 0 ? random.tensor([c.history] + c.map.dropFirst()) : nil
+      let w = random.tensor([c.out, c.map[3], c.taps, 3, 3], scale: 0.2)
+      let residual = random.tensor([c.map[0] + c.history - c.taps + 1, c.map[1], c.map[2], c.out])
+      func run(_ round: (Tensor) -> Tensor, _ backend: any Backend) -> [DeviceTensor] {
+        let weight = backend.prepareConvolution(weight: w, bias: b, keepsSize: true)
+        let (map, past) = (backend.upload(round(x)), history.map { backend.upload(round($0)) })
+        let plain = [(nil, Activation.none), (backend.upload(residual), .silu)].map { added, activation in
+          backend.convolve(
+            map, after: past, weight, stride: .one, padding: .all(1), addedTo: added, activation: activation)
+        }
+        return plain + (c.taps == 1 ? [backend.convolveDoubled(map, weight, activation: .relu)] : [])
+      }
+      // Transformed inputs and kernels are rounded too: about twice the error of a direct convolution.
+      check("convolution \(c.map) to \(c.out)", .bf16, tolerance: 8e-3, seed: random.seed) {
+        run(rounded, $0)
+      } fast: {
+        run({ $0 }, $0)
+      }
+    }
+  }
+
   @Test("Maps in bf16 are moved, joined and read as the same numbers", .enabled(if: Precision.bf16.isSupported))
   func mapsInBF16AreMoved() {
     var random = RandomTensors()

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "epilogue.h"
+#include "winograd.h"
 
 // Which code path the processor gets: "avx512-bf16", "avx512", "avx2" or "baseline". The environment variable
 // LONGTAKE_SIMD names a lower one, for tests.

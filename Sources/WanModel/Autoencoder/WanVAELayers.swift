@@ -10,10 +10,8 @@ struct CausalConvolution: Sendable {
 
   init(_ name: String, _ source: WanVAESource) throws {
     self.name = name
-    weight = try source.convolution(name)
-    padding = SpatialPadding(
-      top: weight.kernel.rows / 2, bottom: weight.kernel.rows / 2, left: weight.kernel.columns / 2,
-      right: weight.kernel.columns / 2)
+    weight = try source.convolution(name, keepsSize: true)
+    padding = .half(of: weight)
   }
 
   /// x `[frames, h, w, in]` → `[frames, h, w, out]`, added to `residual` if there is one.
@@ -126,7 +124,7 @@ struct UpSampling: Sendable {
   let time: CausalConvolution?
 
   init(_ name: String, time: Bool, _ source: WanVAESource) throws {
-    space = try source.convolution("\(name).resample.1")
+    space = try source.convolution("\(name).resample.1", keepsSize: true)
     self.time = time ? try CausalConvolution("\(name).time_conv", source) : nil
   }
 
@@ -135,8 +133,7 @@ struct UpSampling: Sendable {
     // The first latent frame is not doubled, and the doubling convolution never sees it: its history starts with zeros
     // at the second one.
     if let time, stream.frames > 0 { y = backend.channelsToFrames(time.forward(y, &stream, backend), 2) }
-    return backend.convolve(
-      backend.upsampleTwice(y), after: nil, space, stride: .one, padding: .all(1), activation: .none)
+    return backend.convolveDoubled(y, space, activation: .none)
   }
 }
 
@@ -205,8 +202,9 @@ struct WanVAESource {
   let weights: CheckedWeights
   let backend: any Backend
 
-  func convolution(_ name: String) throws -> ConvolutionWeight {
-    backend.prepareConvolution(weight: try weights.tensor(name + ".weight"), bias: try weights.tensor(name + ".bias"))
+  func convolution(_ name: String, keepsSize: Bool = false) throws -> ConvolutionWeight {
+    backend.prepareConvolution(
+      weight: try weights.tensor(name + ".weight"), bias: try weights.tensor(name + ".bias"), keepsSize: keepsSize)
   }
 
   /// A gain `[C, 1, 1]` or `[C, 1, 1, 1]` as `[C]`.
@@ -217,11 +215,6 @@ struct WanVAESource {
 }
 
 extension Backend {
-  /// Zeros, for the time before a stream.
-  func zeros(_ shape: [Int]) -> DeviceTensor {
-    upload(Tensor([Float](repeating: 0, count: shape.reduce(1, *)), shape: shape))
-  }
-
   /// The last n frames of x, of `history` and x together if x is shorter.
   func lastFrames(_ n: Int, of history: DeviceTensor, then x: DeviceTensor) -> DeviceTensor {
     let frames = x.shape[0]
