@@ -10,18 +10,25 @@ import Foundation
 /// What this machine and this process are.
 public enum Host {
   /// Cores that this process may use, two hardware threads of one core counted once.
-  public static let physicalCores: Int = {
-    let allowed = ProcessInfo.processInfo.activeProcessorCount
+  public static let physicalCores = physicalCores(
+    in: lines("/proc/cpuinfo"), allowed: ProcessInfo.processInfo.activeProcessorCount)
+
+  /// - Parameters:
+  ///   - information: Lines of `/proc/cpuinfo`. A virtual machine may give many processors one core's number: more than
+  ///     two for each are not believed.
+  ///   - allowed: Processors that may be used.
+  public static func physicalCores(in information: [String], allowed: Int) -> Int {
     var cores = Set<String>()
-    var package = ""
-    for line in lines("/proc/cpuinfo") {
+    var (package, processors) = ("", 0)
+    for line in information {
       let parts = line.split(separator: ":", maxSplits: 1).map { $0.trimmingCharacters(in: .whitespaces) }
       guard parts.count == 2 else { continue }
+      if parts[0] == "processor" { processors += 1 }
       if parts[0] == "physical id" { package = parts[1] }
       if parts[0] == "core id" { cores.insert("\(package).\(parts[1])") }
     }
-    return max(1, cores.isEmpty ? allowed : min(allowed, cores.count))
-  }()
+    return max(1, cores.isEmpty || processors > 2 * cores.count ? allowed : min(allowed, cores.count))
+  }
 
   /// The instruction set that the kernels use here.
   public static var simd: String { CPUBackend.simdLevel }

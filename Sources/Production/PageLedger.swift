@@ -30,7 +30,7 @@ struct PageLedger {
   private let selector: any PageSelector
   private let layout: ChunkLayout
 
-  /// Takes time in proportion to the chunks where the recipe bounds its memory or reads all of it.
+  /// Takes time in proportion to the chunks where the recipe bounds its memory, reads all of it, or reads anchors.
   ///
   /// - Parameters:
   ///   - layout: Of the video, or of the part of it that is followed.
@@ -71,36 +71,45 @@ struct PageLedger {
       let range = layout.range(of: chunk)
       let (index, first, chunkFrames) = (chunk - scene, range.lowerBound - origin, range.count)
       let kept = min(chunkFrames, total - range.lowerBound)
+      // All frames before this chunk are in memory: they need not be listed to be counted.
+      let isWhole = keepsAll && !isFlushed
       let persistent =
         keepsAll ? 0 : resident.count { recipe.memory.isPersistent($0, chunkAt: first, frames: chunkFrames) }
-      let local = resident.count - persistent
-      let census = PageCensus(
-        persistent: persistent * across,
-        past: countsPages ? [local * across] : Array(repeating: across, count: local),
-        current: geometry.pages(frames: kept))
       // All frames before this chunk, or those of the pages that are left of them.
       let visible =
-        kept + (keepsAll && !isFlushed ? first : resident.reduce(0) { $0 + min(first, $1.frame + span) - $1.frame })
+        kept + (isWhole ? first : resident.reduce(0) { $0 + min(first, $1.frame + span) - $1.frame })
       let frames =
-        readsFrames || detail
+        detail || readsFrames && !isWhole
         ? resident.flatMap { $0.frame..<min(first, $0.frame + span) } + Array(first..<first + kept) : []
-      let pages = census.persistent + census.local
+      let pages = resident.count * across + geometry.pages(frames: kept)
       var density = densities?[index] ?? recipe.density.density(chunk: index, of: nil)
-      let budget = PageBudget(
-        density: density, rounding: recipe.density.rounding, counted: recipe.density.counted)
-      var read = selector.pagesRead(of: census, budget: budget)
-      var mean = Double(read)
+      let read: Int
+      let mean: Double
       if readsFrames, let selector = selector as? any FrameSelector {
         let counts = (0..<steps).map { step in
-          PageLedger.reads(selector, of: first, among: frames, chunk: index, step: step, first, chunkFrames).count
+          let context = StepContext(
+            chunk: index, step: step, layer: 0, firstFrame: first, frames: chunkFrames)
+          // A last chunk is computed whole and reads all of itself; what the video does not keep is not counted.
+          return isWhole
+            ? selector.framesRead(by: first, amongFirst: first + chunkFrames, at: context) - (chunkFrames - kept)
+            : PageLedger.reads(selector, of: first, among: frames, at: context).count
         }
         let frameMean = Double(counts.reduce(0, +)) / Double(steps)
-        (density, read, mean) = (
-          frameMean / Double(frames.count), (counts.max() ?? 0) * across, frameMean * Double(across)
-        )
+        density = frameMean / Double(visible)
+        (read, mean) = ((counts.max() ?? 0) * across, frameMean * Double(across))
         if let anchors = selector as? CausalAnchors {
           stride = max(stride ?? 1, anchors.stride(pastFrames: resident.count, chunkFrames: chunkFrames))
         }
+      } else {
+        let local = resident.count - persistent
+        let census = PageCensus(
+          persistent: persistent * across,
+          past: countsPages ? [local * across] : Array(repeating: across, count: local),
+          current: geometry.pages(frames: kept))
+        read = selector.pagesRead(
+          of: census,
+          budget: PageBudget(density: density, rounding: recipe.density.rounding, counted: recipe.density.counted))
+        mean = Double(read)
       }
       entries.append(
         Entry(
@@ -126,20 +135,20 @@ struct PageLedger {
     let entry = entries[chunk]
     guard let frames = entry.known else { return nil }
     return PageLedger.reads(
-      selector, of: query - entry.origin, among: frames, chunk: entry.sceneChunk, step: step,
-      entry.firstFrame - entry.origin, layout.range(of: chunk).count
+      selector, of: query - entry.origin, among: frames,
+      at: StepContext(
+        chunk: entry.sceneChunk, step: step, layer: 0, firstFrame: entry.firstFrame - entry.origin,
+        frames: layout.range(of: chunk).count)
     ).map { $0 + entry.origin }
   }
 
   /// A last chunk is computed whole, so that its list is that of a whole chunk; what the video does not keep is not shown.
   private static func reads(
-    _ selector: any PageSelector, of query: Int, among frames: [Int], chunk: Int, step: Int, _ first: Int,
-    _ chunkFrames: Int
+    _ selector: any PageSelector, of query: Int, among frames: [Int], at context: StepContext
   ) -> [Int] {
     guard let selector = selector as? any FrameSelector else { return frames }
-    let end = (frames.last ?? first) + 1
-    let whole = frames + Array(end..<max(end, first + chunkFrames))
-    let context = StepContext(chunk: chunk, step: step, layer: 0, firstFrame: first, frames: chunkFrames)
+    let end = (frames.last ?? context.firstFrame) + 1
+    let whole = frames + Array(end..<max(end, context.firstFrame + context.frames))
     return selector.frames(readBy: query, among: whole, at: context).filter { $0 < end }
   }
 }

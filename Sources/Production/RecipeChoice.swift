@@ -295,7 +295,8 @@ public struct RecipeChoice: Sendable, Equatable {
     switch select {
     case .all, .anchors: break
     case .topk, .hierarchical:
-      throw UsageError("--mode clip reads with --sparsity dense or lvsa; \(name) needs --mode chunks")
+      let chosen = request.select.map { "--select \($0)" } ?? name
+      throw UsageError("--mode clip reads with --sparsity dense or lvsa; \(chosen) needs --mode chunks")
     }
     guard memory == .all || request.memory == nil else {
       throw UsageError("--mode clip has one chunk, which sees every frame; leave out --memory")

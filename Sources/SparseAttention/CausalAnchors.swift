@@ -110,6 +110,25 @@ public struct CausalAnchors: FrameSelector {
     return sinks + anchors.sorted() + latest + own
   }
 
+  /// As ``frames(readBy:among:at:)`` without a list: the time does not grow with the memory.
+  public func framesRead(by query: Int, amongFirst count: Int, at context: StepContext) -> Int {
+    let past = min(count, context.firstFrame)
+    let k = stride(pastFrames: past, chunkFrames: context.frames)
+    if k == 1 { return count }
+    // With a stride there are two middle frames or more, and they are neighbours: the spacing is 1.
+    let middle = sink..<past - recent
+    let chosen = offset(rotation.phase(at: context, steps: steps), stride: k)
+    func multiples(below end: Int) -> Int { (end - chosen + k - 1) / k }
+    var anchors = multiples(below: middle.upperBound) - multiples(below: middle.lowerBound)
+    var (latest, next) = (recent, middle.upperBound - 1)
+    while sink + anchors + latest + context.frames < budget, next >= middle.lowerBound {
+      if next % k == chosen { anchors -= 1 }
+      latest += 1
+      next -= 1
+    }
+    return sink + anchors + latest + count - past
+  }
+
   /// The power of two that all middle frames are multiples of: 1, or what a reservoir has thinned them to.
   private static func spacing(_ middle: [Int]) -> Int {
     let bits = middle.reduce(0, |)

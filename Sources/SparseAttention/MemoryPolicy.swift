@@ -100,7 +100,8 @@ public struct KeepAll: MemoryPolicy {
 
   public func capacity(chunkFrames: Int, total: Int?) throws(SparsityError) -> Int {
     guard let total else {
-      throw .capacity("a memory that keeps every frame needs a length; give --seconds, or choose --memory window")
+      throw .capacity(
+        "a memory that keeps every frame needs a length; give --seconds, or --memory window (reservoir for anchors)")
     }
     return total
   }

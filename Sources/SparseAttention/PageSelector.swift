@@ -57,12 +57,17 @@ public protocol FrameSelector: PageSelector {
   /// The frames that latent frame `query` reads, ascending.
   /// - Parameter frames: Those in memory, ascending, the current chunk's last.
   func frames(readBy query: Int, among frames: [Int], at context: StepContext) -> [Int]
+  /// How many frames that is where the first `count` are in memory, all of them. Default: they are listed and counted.
+  func framesRead(by query: Int, amongFirst count: Int, at context: StepContext) -> Int
   /// Whether `window` positions are ranks among the frames read, the same for all of a chunk, and not among those in
   /// memory. Default: no.
   var ranksWhatIsRead: Bool { get }
 }
 
 extension FrameSelector {
+  public func framesRead(by query: Int, amongFirst count: Int, at context: StepContext) -> Int {
+    frames(readBy: query, among: Array(0..<count), at: context).count
+  }
   public var ranksWhatIsRead: Bool { false }
   public var dependsOnContent: Bool { false }
 }

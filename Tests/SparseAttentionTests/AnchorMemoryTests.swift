@@ -293,4 +293,27 @@ import Testing
         "a budget of 11 frames leaves no anchor beside 1 leading, 7 recent and 3 own frames; the least is 12")
     ) { try CausalAnchors(budget: 11, chunkFrames: 3, steps: 4) }
   }
+
+  @Test("Anchors counted without a list are as many as are listed") func anchorsCountedWithoutAListAreAsMany() throws {
+    var numbers = RandomNumbers()
+    let seed = numbers.seed
+    func pick(_ range: ClosedRange<Int>) -> Int {
+      range.lowerBound + Int((numbers.uniform() + 1) / 2 * Float(range.count)) % range.count
+    }
+    for _ in 0..<2000 {
+      let (sink, recent, own) = (pick(0...4), pick(0...9), pick(1...5))
+      let rotation = AnchorRotation.allCases[pick(0...AnchorRotation.allCases.count - 1)]
+      let anchors = try CausalAnchors(
+        budget: sink + recent + own + pick(1...12), sink: sink, recent: recent, chunkFrames: own,
+        stride: pick(0...2) == 0 ? pick(1...9) : nil, steps: 4, rotation: rotation,
+        order: pick(0...1) == 0 ? .rising : .spread)
+      let chunk = pick(0...60)
+      let context = StepContext(
+        chunk: chunk, step: pick(0...3), layer: pick(0...2), firstFrame: chunk * own, frames: own)
+      let count = (chunk + 1) * own
+      let listed = anchors.frames(readBy: chunk * own, among: Array(0..<count), at: context)
+      let counted = anchors.framesRead(by: chunk * own, amongFirst: count, at: context)
+      #expect(counted == listed.count, "\(anchors), \(context), seed \(seed)")
+    }
+  }
 }
