@@ -105,10 +105,45 @@ import Testing
     #expect(differ != shared, "heads that keep their own pages differ, heads that share do not")
   }
 
+  /// What 5 chunks of a recipe compute, and the pages of each layer and head after each.
+  private static func trace(_ recipe: SparsityRecipe, _ numbers: RandomNumbers, on backend: any Backend) throws -> (
+    outputs: [[Float]], pages: [[PageID]]
+  ) {
+    var numbers = numbers
+    let memory = try memory(recipe, on: backend)
+    var (outputs, pages) = ([[Float]](), [[PageID]]())
+    for _ in 0..<5 {
+      outputs += run(memory, &numbers, on: backend).outputs
+      memory.seal()
+      pages += (0..<4).map { Self.pages(memory, $0 / 2, $0 % 2) }
+    }
+    return (outputs, pages)
+  }
+
+  /// Random numbers for which no page of the reference wins by rounding alone: with all of them moved by up to 4e-6 it
+  /// keeps the same pages, and computes the same but for as much. One seed in a hundred is passed over (98 of 9600).
+  private static func decided(_ recipe: SparsityRecipe) throws -> (
+    numbers: RandomNumbers, reference: (outputs: [[Float]], pages: [[PageID]])
+  ) {
+    for _ in 0..<20 {
+      let numbers = RandomNumbers()
+      var moved = numbers
+      let reference = try trace(recipe, numbers, on: ReferenceBackend())
+      let holds = try [Float(4e-6), -4e-6, 2e-6].allSatisfy { jitter in
+        moved.jitter = jitter
+        let other = try trace(recipe, moved, on: ReferenceBackend())
+        return other.pages == reference.pages
+          && zip(other.outputs, reference.outputs).allSatisfy { relative($0, $1) < 1e-4 }
+      }
+      if holds { return (numbers, reference) }
+    }
+    Issue.record("\(recipe.name): 20 seeds in a row are near ties, which chance does not do")
+    throw SparsityError.recipe("no seed")
+  }
+
   @Test(
     "The fast backend keeps, reads and computes what the reference does", arguments: [MassSource.pooled, .attended])
   func theFastBackendKeepsReadsAndComputes(mass: MassSource) throws {
-    let random = RandomNumbers()
     let blocks = PersistentBlocks(capacityFrames: 3, localWindow: 6, sink: 0, mass: mass)
     var sparse = SparsityRecipe.sparseForcing(SparseForcing(blocks: blocks, density: 0.4))
     var light = SparsityRecipe.lightForcing(
@@ -118,23 +153,15 @@ import Testing
         (sparse.tail, light.tail) = (tail, tail)
         (sparse.positions, light.positions) = (positions, positions)
         for recipe in [sparse, light] {
-          var results: [(outputs: [[Float]], pages: [[PageID]])] = []
-          for backend in [ReferenceBackend(), CPUBackend(threads: 1), CPUBackend(threads: 3)] as [any Backend] {
-            var numbers = RandomNumbers(seed: random.seed)
-            let memory = try Self.memory(recipe, on: backend)
-            var (outputs, pages) = ([[Float]](), [[PageID]]())
-            for _ in 0..<5 {
-              outputs += Self.run(memory, &numbers, on: backend).outputs
-              memory.seal()
-              pages += (0..<4).map { Self.pages(memory, $0 / 2, $0 % 2) }
-            }
-            results.append((outputs, pages))
-          }
-          #expect(results[1].outputs == results[2].outputs && results[1].pages == results[2].pages)
-          #expect(results[0].pages == results[1].pages, "\(recipe.name), seed \(random.seed)")
-          for (i, (a, b)) in zip(results[1].outputs, results[0].outputs).enumerated() {
+          let (numbers, reference) = try Self.decided(recipe)
+          let one = try Self.trace(recipe, numbers, on: CPUBackend(threads: 1))
+          let three = try Self.trace(recipe, numbers, on: CPUBackend(threads: 3))
+          #expect(one.outputs == three.outputs && one.pages == three.pages)
+          #expect(reference.pages == one.pages, "\(recipe.name), seed \(numbers.seed)")
+          for (i, (a, b)) in zip(one.outputs, reference.outputs).enumerated() {
             let error = relative(a, b)
-            #expect(error < 1e-5, "\(recipe.name), \(tail), \(positions), output \(i): \(error), seed \(random.seed)")
+            #expect(
+              error < 1e-5, "\(recipe.name), \(tail), \(positions), output \(i): \(error), seed \(numbers.seed)")
           }
         }
       }

@@ -68,14 +68,22 @@ struct ViewFixture {
 /// Numbers that differ from run to run; tests print the seed.
 struct RandomNumbers {
   let seed: UInt64
+  /// How far each number is moved at random, relative to itself: the same numbers but for their rounding.
+  var jitter: Float = 0
   private var state: UInt64
+  private var jitterState: UInt64
   init(seed: UInt64 = UInt64.random(in: 1..<UInt64.max)) {
     self.seed = seed
     state = seed
+    jitterState = ~seed
   }
-  mutating func uniform() -> Float {
+  private static func next(_ state: inout UInt64) -> Float {
     state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
     return Float(state >> 40) / Float(1 << 24) * 2 - 1
+  }
+  mutating func uniform() -> Float {
+    let value = Self.next(&state)
+    return jitter == 0 ? value : value * (1 + jitter * Self.next(&jitterState))
   }
   mutating func rows(_ count: Int, _ width: Int) -> [[Float]] {
     (0..<count).map { _ in (0..<width).map { _ in uniform() } }
