@@ -154,6 +154,13 @@ import VideoIO
       let part = pipe.fileHandleForReading.availableData
       if part.isEmpty { break }
       bytes += part
+      // A chunk may be more than a pipe holds: what follows at once belongs to it.
+      var ready = pollfd(fd: pipe.fileHandleForReading.fileDescriptor, events: Int16(POLLIN), revents: 0)
+      while poll(&ready, 1, 50) > 0 {
+        let more = pipe.fileHandleForReading.availableData
+        if more.isEmpty { break }
+        bytes += more
+      }
       guard process.isRunning else { continue }
       try bytes.write(to: URL(fileURLWithPath: scratch.file("so-far.mp4")))
       if let frames = try? VideoReader.frameCount(of: scratch.file("so-far.mp4")), frames > 0, counts.last != frames {

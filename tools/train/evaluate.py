@@ -1,15 +1,15 @@
 """Evaluation with the judge: prompts of combinations that training never showed (and of some that it did), free rollouts, one
-per prompt; the first five seconds and the last five are judged.
+per prompt; the first five seconds, those from 15 to 20 s and the last five are judged.
 
     evaluate.py OUT --model FOLDER --judge FILE --run held:sink:60 --run seen:sink:5 ...
 
-A run is SET:MEMORY:SECONDS, with the sets held and seen, the memories of `memories.py`, a MEMORY+lora with --lora FILE, or
-teacher (the folder --teacher, 24 steps of the ODE, guidance 3, window of 21)."""
+A run is SET:MEMORY:SECONDS, with the sets held, seen and several (two or three objects; only the world is judged), the memories of
+`memories.py`, a MEMORY+lora with --lora FOLDER, or teacher (the folder --teacher, 24 steps of the ODE, guidance 3, window of 21)."""
 import argparse, json, math, os, time
 import numpy as np
 import torch
 from common import *
-from judge import Judge, HEADS, FRAMES, STRIDE, labels
+from judge import Judge, HEADS, FRAMES, STRIDE, UNSAID, said
 import memories
 
 ap = argparse.ArgumentParser()
@@ -26,6 +26,8 @@ torch.backends.cudnn.benchmark = True
 os.makedirs(a.out, exist_ok=True)
 log = Log(f"{a.out}/log_evaluate.txt")
 text = Text(dev)
+while not os.path.exists(a.judge) and a.deadline and time.time() < a.deadline:
+    time.sleep(.5)
 jd = torch.load(a.judge, map_location=dev)
 judge = Judge().to(dev)
 judge.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in jd["net"].items()})
@@ -33,7 +35,8 @@ judge.eval()
 cast = lambda: torch.autocast(dev, torch.bfloat16, enabled=dev == "cuda")
 rng = np.random.default_rng(a.seed)
 sets = {"held": [world.draw_spec(rng, held=True, count=1) for _ in range(200)], "seen": [world.draw_spec(rng, count=1) for _ in range(200)]}
-SHORT, TAIL = 21, 25
+sets["several"] = [world.draw_spec(rng, count=2 + i % 2) for i in range(200)]
+SHORT, TAIL, MIDDLE = 21, 25, 81
 
 
 def wilson(k, n, z=1.96):
@@ -43,11 +46,11 @@ def wilson(k, n, z=1.96):
 
 
 @torch.no_grad()
-def rate(vae, lat, last):
-    """Predicted labels [B, heads] of five seconds at the beginning or the end, some frames, and brightness, contrast and
+def rate(vae, lat, first):
+    """Predicted labels [B, heads] of five seconds, the first of the latents or the last, some frames, and brightness, contrast and
     saturation [B,3]."""
-    out, frames, looks = [], [], []
-    for z in (lat[:, -TAIL:] if last else lat[:, :SHORT]).split(10):
+    out, frames, looks, last = [], [], [], not first
+    for z in lat.split(10):
         with cast():
             v = vae.decode(z).float().clamp(0, 1)
         v = (v[:, -FRAMES * STRIDE:] if last else v[:, :FRAMES * STRIDE])[:, ::STRIDE].contiguous()
@@ -71,10 +74,10 @@ for run in a.run:
         break
     name, kind, seconds = run.split(":")
     teach, lora = kind == "teacher", kind.endswith("+lora")
-    tf, ck = memories.model(a.teacher if teach else a.model, "window" if teach else kind.removesuffix("+lora"), dev, a.lora if lora else None)
+    frames = max(SHORT, math.ceil((float(seconds) * world.FPS + 3) / 4 / CHUNK) * CHUNK) if float(seconds) > 5 else SHORT
+    tf, ck = memories.model(a.teacher if teach else a.model, "window" if teach else kind, dev, a.lora, frames)
     te, vae = UMT5(1280).to(dev).eval(), TAEHV().to(dev).to(memory_format=torch.channels_last).eval()
     te.load_state_dict(part(ck, "te.")); vae.load_state_dict(part(load_parts(a.vae, "vae") if a.vae else ck, "vae."))
-    frames = max(SHORT, math.ceil((float(seconds) * world.FPS + 3) / 4 / CHUNK) * CHUNK) if float(seconds) > 5 else SHORT
     specs, ys, got, began = sets[name][:a.prompts], [], {}, time.time()
     for b in range(0, len(specs), a.batch):
         part_ = specs[b:b + a.batch]
@@ -85,19 +88,19 @@ for run in a.run:
             ie, ne = text([""] * len(part_))
             how = dict(steps=shifted(a.euler), euler=True, uncond=tf.text(te(ie, ne), ne), scale=a.scale) if teach else {}
             lat = rollout(tf, tf.text(te(ids, n), n), noise, generator=g, **how)
-        ys.append(torch.tensor([labels(s) for s in part_]))
-        for when in ("first 5 s",) + (("last 5 s",) if frames > SHORT else ()):
-            r, v, look = rate(vae, lat, when[0] == "l")
+        ys.append(torch.tensor([said(s) for s in part_]))
+        for when in ("first 5 s",) + (("15 to 20 s",) if frames > MIDDLE else ()) + (("last 5 s",) if frames > SHORT else ()):
+            r, v, look = rate(vae, lat[:, :SHORT] if when[0] == "f" else lat[:, MIDDLE - TAIL:MIDDLE] if when[0] == "1" else lat[:, -TAIL:], when[0] == "f")
             got.setdefault(when, []).append((r.cpu(), look.cpu()))
             if b == 0:
                 sheet(v[:10], f"{a.out}/sheet_{run.replace(':', '_').replace('+', '_')}_{when[0]}.png", n=7)
     y = torch.cat(ys)
     for when, rs in got.items():
         r, look = torch.cat([x[0] for x in rs]), torch.cat([x[1] for x in rs])
-        hit = r == y
-        result[f"{run}, {when}"] = {"prompts": len(y), **{k: wilson(int(hit[:, i].sum()), len(y)) for i, k in enumerate(HEADS)},
+        hit, told = r == y, (y != UNSAID).all(0).tolist()
+        result[f"{run}, {when}"] = {"prompts": len(y), **{k: wilson(int(hit[:, i].sum()), len(y)) for i, k in enumerate(HEADS) if told[i]},
                                     "brightness, contrast, saturation": [round(float(z), 4) for z in look.mean(0)],
-                                    "confusion": {h: confusion(y, r, h) for h in ("shape", "motion", "landmark", "camera")}}
+                                    "confusion": {h: confusion(y, r, h) for h in ("shape", "motion", "landmark", "camera") if told[list(HEADS).index(h)]}}
         log(run, when, {k: round(100 * float(hit[:, i].float().mean()), 1) for i, k in enumerate(HEADS)}, "%.0f s" % (time.time() - began))
     json.dump(result, open(path, "w"))
     del tf, lat

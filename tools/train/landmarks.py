@@ -3,10 +3,11 @@
 A pan at s pixels a second is back after AROUND / s seconds. For each rollout the frames of the first visit are compared with
 those of later times around one turn, shifted sideways a little either way, and the best agreement is kept (the model's own
 speed is not known exactly). Objects move, so only the upper part of the columns away from the object's colour would be fair;
-the score is therefore reported beside two others: real clips of the world (what a perfect memory gets), and pairs of rollouts of
-different prompts (what no memory gets at all).
+the score is therefore reported beside three others: real clips of the world (what a perfect memory gets), pairs of rollouts of
+different prompts, and the same rollout half a turn later, where another place stands. Only what one turn has above half a turn is memory:
+a land that looks the same everywhere has both.
 
-    landmarks.py OUT.json --model FOLDER [--memory sink --memory sparse+lora ...] [--lora FILE] [--prompts 50]"""
+    landmarks.py OUT.json --model FOLDER [--memory sink --memory sparse+lora ...] [--lora FOLDER] [--prompts 50]"""
 import argparse, json, math
 import numpy as np
 import torch
@@ -38,17 +39,18 @@ def best(now, later):
     return top
 
 
-def score(video, other=None):
-    """video [T,3,H,W] at 16 fps: agreement of the frame after one second with those of about one turn later."""
+def score(video, other=None, turns=1.0):
+    """video [T,3,H,W] at 16 fps: agreement of the frame after one second with those of about so many turns later."""
     first = video[int(FIRST * world.FPS)]
-    lo, hi = (int((FIRST + world.AROUND / s) * world.FPS) for s in (FAST * 1.1, SLOW / 1.1))
+    lo, hi = (int((FIRST + turns * world.AROUND / s) * world.FPS) for s in (FAST * 1.1, SLOW / 1.1))
     later = (video if other is None else other)[lo:hi + 1:STRIDE]
     return best(first, later) if len(later) else float("nan")
 
 
 def summary(x):
     x = np.array(x)
-    return {"n": len(x), "mean": round(float(x.mean()), 2), "ci95": round(float(1.96 * x.std(ddof=1) / math.sqrt(len(x))), 2) if len(x) > 1 else None}
+    return {"n": len(x), "mean": round(float(x.mean()), 2), "ci95": round(float(1.96 * x.std(ddof=1) / math.sqrt(len(x))), 2) if len(x) > 1 else None,
+            "values": [round(float(v), 2) for v in x]}
 
 
 specs = []
@@ -61,17 +63,19 @@ text = Text(dev)
 frames = math.ceil((a.seconds * world.FPS + 3) / 4 / CHUNK) * CHUNK
 result = {"seconds": a.seconds}
 P, _, _ = world.sample(rng, len(specs), specs)
-result["the world itself"] = summary([score(world.render(p[None].to(dev), 4 * frames - 3)[0].clamp(0, 1)) for p in P])
+truth = [[score(v, turns=n) for n in (1, .5)] for v in (world.render(p[None].to(dev), 4 * frames - 3)[0].clamp(0, 1) for p in P)]
+result["the world itself"], result["the world itself, half a turn later"] = (summary(x) for x in zip(*truth))
 for kind in a.memory or ["sink"]:
-    tf, ck = memories.model(a.model, kind.removesuffix("+lora"), dev, a.lora if kind.endswith("+lora") else None)
+    tf, ck = memories.model(a.model, kind, dev, a.lora, frames)
     te, vae = UMT5(1280).to(dev).eval(), TAEHV().to(dev).eval()
     te.load_state_dict(part(ck, "te.")); vae.load_state_dict(part(ck, "vae."))
-    same, strangers = [], []
+    same, half, strangers = [], [], []
     for b in range(0, len(specs), a.batch):
         prompts = [world.sentence(s) for s in specs[b:b + a.batch]]
         video = sample_video(tf, te, vae, text, prompts, frames, dev, seed=a.seed + b)[1].clamp(0, 1)
         for v, w in zip(video, video.roll(1, 0)):
-            same.append(score(v)); strangers.append(score(v, w))
-    result[kind] = {"one turn later": summary(same), "another prompt": summary(strangers)}
-    print(kind, result[kind], flush=True)
+            same.append(score(v)); half.append(score(v, turns=.5)); strangers.append(score(v, w))
+    result[kind] = {"one turn later": summary(same), "half a turn later": summary(half), "above half a turn": summary([a - b for a, b in zip(same, half)]),
+                    "another prompt": summary(strangers)}
+    print(kind, {k: {n: v[n] for n in ("n", "mean", "ci95")} for k, v in result[kind].items()}, flush=True)
     json.dump(result, open(a.out, "w"), indent=1)

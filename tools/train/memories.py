@@ -1,17 +1,18 @@
 """The ways to remember that are measured, by name: what a rollout of the model may look back at."""
-import json, os
-import torch
+import os
 from safetensors import safe_open
 from common import part, load_parts, load_model_folder
-from sparse import SparseWan
-from wan import Wan
+from sparse import LightWan, SparseWan
+from wan import CHUNK, Wan
 
 # name: (class, window, sink, positions by rank)
 KINDS = {"window": (Wan, 21, 0, False),  # 21 frames
          "sink": (Wan, 21, 3, True),     # 21 frames, the first chunk kept: what the model was distilled with
          "short": (Wan, 12, 0, False),   # 12 frames: as much as `sparse` holds
          "short-sink": (Wan, 12, 3, True),
-         "sparse": (SparseWan, 12, 3, True)}  # 6 frames' worth of persistent blocks beside 6, a quarter of them read
+         "sparse": (SparseWan, 12, 3, True),  # 6 frames' worth of persistent blocks beside 6, a quarter of them read
+         "light": (LightWan, 21, 3, True)}    # the frames of `sink`, ever fewer blocks of them read
+RECIPE = {"sparse": "sparse-forcing", "light": "light-forcing"}
 
 
 def merge(weights, path):
@@ -24,11 +25,14 @@ def merge(weights, path):
     return weights
 
 
-def model(folder, kind, dev, lora=None):
-    """The transformer of a folder with a memory of that kind, ready to roll out; and all of the folder's weights."""
+def model(folder, kind, dev, lora=None, frames=21):
+    """The transformer of a folder with a memory of that kind, ready for a rollout of `frames` latent frames; and all of the folder's
+    weights. KIND+lora takes the addition of its recipe from the folder `lora`."""
     ck = load_parts(folder) or load_model_folder(folder)
+    added, kind = kind.endswith("+lora"), kind.removesuffix("+lora")
     cls, window, sink, ranks = KINDS[kind]
     m = cls().to(dev).eval()
-    m.load_state_dict(merge(part(ck, "tf."), lora) if lora else part(ck, "tf."))
-    m.window, m.sink, m.ranks = window, sink, ranks
+    w = part(ck, "tf.")
+    m.load_state_dict(merge(w, os.path.join(lora, RECIPE[kind] + ".safetensors")) if added else w)
+    m.window, m.sink, m.ranks, m.planned = window, sink, ranks, frames // CHUNK
     return m, ck

@@ -165,7 +165,8 @@ for ci in range(NC):
         if first is None:
             first = ref["first_velocity"] = v.clone()
         x0 = xt - t / 1000 * v
-        ref[f"chunk{ci}_step{i}_x0"] = x0.contiguous()
+        if ci == 0 or i + 1 == len(steps):
+            ref[f"chunk{ci}_step{i}_x0"] = x0.contiguous()
         if i + 1 < len(steps):
             r = torch.randn(3, 16, h, w, generator=g)
             renoise.append(r)
@@ -174,10 +175,10 @@ for ci in range(NC):
     clean = torch.cat([clean, x0], 1)
 ref["renoise"] = torch.stack(renoise).reshape(NC, len(steps) - 1, 3, 16, h, w)
 ref["latents"] = clean
-px = decode(clean[:, :6])
+px = decode(clean[:, :3])
 ref["frames"] = (px * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 P, caps, _ = world.sample(np.random.default_rng(77), 1)
-clip = (world.render(P, 9)[0].clamp(0, 1) * 255).round().to(torch.uint8)
+clip = (world.render(P, 5)[0].clamp(0, 1) * 255).round().to(torch.uint8)
 ref["encode_input"] = clip.permute(0, 2, 3, 1).contiguous()
 z = encode(clip.float() / 255)
 ref["encode_latents"] = z

@@ -1,31 +1,31 @@
-"""Sparse Forcing's memory for training: persistent blocks and top-k local blocks, as at inference, and LoRA to train under it.
+"""The memories of Sparse Forcing and Light Forcing for training, as at inference (the engine's recipes), and LoRA to train under them.
 
-A block is a tile of TILE tokens of one frame (the engine's pages). Per layer and head: P, at most `capacity` frames' worth of old
-blocks that every query reads; L, the chunk before and the current one, of which each query block reads the best `density` by the
-product of pooled queries and keys. When a chunk leaves L its blocks compete with P for the places, by the share of pooled
-attention that the clean queries of the chunk give them; the blocks of the first `sink` frames always win. With `ranks` the
+A block is a tile of TILE tokens of one frame (the engine's pages). `SparseWan`: per layer and head P, at most `capacity` frames'
+worth of old blocks that every query reads, and L, the chunk before and the current one, of which each query block reads the best
+`density` by the product of pooled queries and keys. When a chunk leaves L its blocks compete with P for the places, by the share of
+pooled attention that the clean queries of the chunk give them; the blocks of the first `sink` frames always win. With `ranks` the
 temporal position of a key is its place in memory, renewed for each chunk: persistent blocks fill up frames of their own, oldest
 first, the chunk before and the current one follow (as in the engine, once a run outlives the trained window); without, the frame of
-the video. Selection is discrete and has no gradient."""
+the video.
+
+`LightWan`: the dense window with its first chunk kept, of which a query block reads ever fewer blocks (chunk-aware growth), first
+by frames, then by blocks. Selection is discrete and has no gradient."""
 import math
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from wan import CHUNK, Wan, turn
+from wan import CHUNK, WINDOW, Wan, turn
 
 TILE = (5, 8)
 
 
-class SparseWan(Wan):
-    def __init__(self, capacity=6, local=6, density=.25, sink=3, **kw):
+class TiledWan(Wan):
+    """A model whose chunks look at blocks. A memory says which (`look`) and what stays (`end_of_chunk`)."""
+    def __init__(self, **kw):
         super().__init__(**kw)
-        self.capacity, self.local, self.density, self.sink = capacity, local // CHUNK, density, sink
         self.across = 4  # blocks of a frame; `chunk` counts them
         self._order = {}
-
-    def memory(self):
-        return [dict(local=[], p=None, ready=None, seen=0) for _ in self.blocks]
 
     def order(self, gh, gw, dev):
         """Places of a frame tile by tile, and back."""
@@ -33,23 +33,6 @@ class SparseWan(Wan):
             i = torch.arange(gh * gw).reshape(gh // TILE[0], TILE[0], gw // TILE[1], TILE[1]).permute(0, 2, 1, 3).reshape(-1)
             self._order[gh, gw] = (i.to(dev), torch.argsort(i).to(dev))
         return self._order[gh, gw]
-
-    def position(self, memory, start):
-        m = memory[0]
-        return (m["p"]["k"].shape[2] // self.across if m["p"] else 0) + CHUNK * len(m["local"]) if self.ranks else start
-
-    def read(self, m):
-        """Persistent and local blocks of a layer with their keys turned to where they are now: k, v, k, v."""
-        rank, out = 0, []
-        parts = ([m["p"]] if m["p"] else []) + m["local"]
-        for c in parts:
-            n = torch.arange(c["k"].shape[2], device=c["k"].device) // self.across + rank
-            at = n.expand(*c["k"].shape[:2], -1) if self.ranks else c["frame"]
-            out.append((turn(c["k"], at), c["v"]))
-            rank += c["k"].shape[2] // self.across
-        p, local = (out[:1], out[1:]) if m["p"] else ([], out)
-        cat = lambda xs, j: torch.cat([x[j] for x in xs], 2) if xs else None
-        return cat(p, 0), cat(p, 1), cat(local, 0), cat(local, 1)
 
     def chunk(self, lat, t, text, memory, start, keep=False):
         B, Fr, _, h, w = lat.shape
@@ -68,29 +51,66 @@ class SparseWan(Wan):
             with torch.no_grad():
                 if m["ready"] is None:
                     m["ready"] = self.read(m)
-            kp, vp, kl, vl = m["ready"]
-            kp, vp = (kp, vp) if kp is not None else (k[:, :, :0], v[:, :, :0])
-            kl, vl = (torch.cat([kl, k], 2), torch.cat([vl, v], 2)) if kl is not None else (k, v)
-            with torch.no_grad():
-                qm = q.float().mean(3)
-                scores = lambda z: qm @ z.float().mean(3).transpose(-1, -2) * q.shape[-1] ** -.5
-                sl = scores(kl)
-                best = sl.topk(max(1, math.ceil(self.density * sl.shape[-1])), -1).indices
-                seen = torch.zeros_like(sl, dtype=torch.bool).scatter_(-1, best, True)
-                seen = torch.cat([torch.ones(*seen.shape[:3], kp.shape[2], dtype=torch.bool, device=seen.device), seen], -1)
-                if keep:
-                    mass = torch.cat([scores(kp), sl], -1).softmax(-1).sum(2)  # per block of P and L
+            kk, vv, seen, mass = self.look(m, q, k, v, start)
+            if keep:
+                with torch.no_grad():
                     at = torch.arange(Fr, device=k.device).repeat_interleave(S // n).expand(B, H, -1)
                     self.end_of_chunk(m, dict(k=turn(k, -(at + here)), v=v, frame=at + start), mass)
-            if keep and i == last:
-                return None
-            mask = seen.repeat_interleave(n, 2).repeat_interleave(n, 3)
-            o = F.scaled_dot_product_attention(q.flatten(2, 3), torch.cat([kp, kl], 2).flatten(2, 3), torch.cat([vp, vl], 2).flatten(2, 3), attn_mask=mask)
+                if i == last:
+                    return None
+            mask = None
+            if seen is not None:
+                T, N = seen.shape[-2:]
+                mask = seen[:, :, :, None, :, None].expand(B, H, T, n, N, n).reshape(B, H, T * n, N * n)
+            o = F.scaled_dot_product_attention(q.flatten(2, 3), kk.flatten(2, 3), vv.flatten(2, 3), attn_mask=mask)
             return o.reshape(B, H, Fr, S, -1).permute(0, 2, 3, 1, 4)[:, :, back].flatten(0, 1)
 
         pos = (here + torch.arange(Fr, device=lat.device)).repeat(B)
         v = self.frames(lat.flatten(0, 1), t.flatten(), pos, text, share, attend)
         return None if v is None else v.unflatten(0, (B, Fr))
+
+
+def pooled(q, k):
+    """Products of block means: q [B,H,T,n,128], k [B,H,N,n,128] -> [B,H,T,N]"""
+    return q.float().mean(3) @ k.float().mean(3).transpose(-1, -2)
+
+
+class SparseWan(TiledWan):
+    def __init__(self, capacity=6, local=6, density=.25, sink=3, **kw):
+        super().__init__(**kw)
+        self.capacity, self.local, self.density, self.sink = capacity, local // CHUNK, density, sink
+
+    def memory(self):
+        return [dict(local=[], p=None, ready=None) for _ in self.blocks]
+
+    def position(self, memory, start):
+        m = memory[0]
+        return (m["p"]["k"].shape[2] // self.across if m["p"] else 0) + CHUNK * len(m["local"]) if self.ranks else start
+
+    def read(self, m):
+        """Persistent and local blocks of a layer with their keys turned to where they are now: k, v, k, v."""
+        rank, out = 0, []
+        parts = ([m["p"]] if m["p"] else []) + m["local"]
+        for c in parts:
+            n = torch.arange(c["k"].shape[2], device=c["k"].device) // self.across + rank
+            at = n.expand(*c["k"].shape[:2], -1) if self.ranks else c["frame"]
+            out.append((turn(c["k"], at), c["v"]))
+            rank += c["k"].shape[2] // self.across
+        p, local = (out[:1], out[1:]) if m["p"] else ([], out)
+        cat = lambda xs, j: torch.cat([x[j] for x in xs], 2) if xs else None
+        return cat(p, 0), cat(p, 1), cat(local, 0), cat(local, 1)
+
+    def look(self, m, q, k, v, start):
+        kp, vp, kl, vl = m["ready"]
+        kp, vp = (kp, vp) if kp is not None else (k[:, :, :0], v[:, :, :0])
+        kl, vl = (torch.cat([kl, k], 2), torch.cat([vl, v], 2)) if kl is not None else (k, v)
+        with torch.no_grad():
+            sl, sp = (pooled(q, z) * q.shape[-1] ** -.5 for z in (kl, kp))
+            best = sl.topk(max(1, math.ceil(self.density * sl.shape[-1])), -1).indices
+            seen = torch.zeros_like(sl, dtype=torch.bool).scatter_(-1, best, True)
+            seen = torch.cat([torch.ones_like(sp, dtype=torch.bool), seen], -1)
+            mass = torch.cat([sp, sl], -1).softmax(-1).sum(2)  # per block of P and L
+        return torch.cat([kp, kl], 2), torch.cat([vp, vl], 2), seen, mass
 
     def end_of_chunk(self, m, chunk, mass):
         """The clean chunk (keys not turned in time) joins L; what falls out of L competes for P."""
@@ -107,6 +127,67 @@ class SparseWan(Wan):
             score = mass[..., :n].masked_fill(p["frame"] < self.sink, math.inf)
             best = torch.sort(score, dim=-1, descending=True, stable=True).indices[..., :min(self.capacity * self.across, n)].sort(-1).values
             m["p"] = {j: z.gather(2, best[..., None, None].expand(*best.shape, *z.shape[3:]) if z.dim() > 3 else best) for j, z in p.items()}
+
+
+class LightWan(TiledWan):
+    """Chunk i >= 1 of `planned` reads floor((1 - s_i) K) of K blocks in memory, with n_i = 3 (i + 1) frames made, L_i = min(n_i, window)
+    visible, s_i = base - beta / sqrt(n_i) and beta = (base - target) sum L_i / sum (L_i / sqrt(n_i)). With more than `keep` earlier
+    frames only those of the oldest `first`, the latest `near`, the best of those between (by the mean product of their blocks) and the
+    chunk's own are candidates."""
+    def __init__(self, target=.88, base=.98, keep=6, first=1, near=2, **kw):
+        super().__init__(**kw)
+        self.target, self.base, self.keep, self.first, self.near = target, base, keep, first, near
+        self.planned = WINDOW // CHUNK
+        self.sink, self.ranks = CHUNK, True
+
+    def memory(self):
+        return [dict(past=[], ready=None) for _ in self.blocks]
+
+    def sparsity(self, i):
+        made = [(j + 1) * CHUNK for j in range(1, max(2, self.planned))]
+        seen = [min(n, self.window) for n in made]
+        beta = (self.base - self.target) * sum(seen) / sum(l / n ** .5 for l, n in zip(seen, made))
+        i = min(i, self.planned - 1)
+        return 0.0 if i < 1 else min(max(self.base - beta / ((i + 1) * CHUNK) ** .5, 0), .999)
+
+    def read(self, m):
+        rank, ks, vs = 0, [], []
+        for c in m["past"]:
+            n = torch.arange(c["k"].shape[2], device=c["k"].device) // self.across + rank
+            ks.append(turn(c["k"], n.expand(*c["k"].shape[:2], -1) if self.ranks else c["frame"])); vs.append(c["v"])
+            rank += CHUNK
+        return (torch.cat(ks, 2), torch.cat(vs, 2)) if ks else ()
+
+    def look(self, m, q, k, v, start):
+        if not m["ready"]:
+            return k, v, None, None
+        kk, vv = torch.cat([m["ready"][0], k], 2), torch.cat([m["ready"][1], v], 2)
+        N, past = kk.shape[2], m["ready"][0].shape[2] // self.across
+        count = max(1, math.floor((1 - self.sparsity(start // CHUNK)) * N))
+        if past > self.keep:
+            count = min(count, (self.keep + CHUNK) * self.across)
+        if count >= N:
+            return kk, vv, None, None
+        with torch.no_grad():
+            s = pooled(q, kk)
+            if past > self.keep:
+                frames = s[..., :past * self.across].unflatten(-1, (past, self.across)).mean(-1)
+                best = frames[..., self.first:past - self.near].topk(self.keep - self.first - self.near, -1).indices + self.first
+                ok = torch.zeros_like(frames, dtype=torch.bool).scatter_(-1, best, True)
+                ok[..., :self.first] = True
+                ok[..., past - self.near:] = True
+                s[..., :past * self.across] = s[..., :past * self.across].masked_fill(~ok.repeat_interleave(self.across, -1), -math.inf)
+            seen = torch.zeros_like(s, dtype=torch.bool).scatter_(-1, s.topk(count, -1).indices, True)
+        return kk, vv, seen, None
+
+    def end_of_chunk(self, m, chunk, mass):
+        m["ready"] = None
+        m["past"].append(chunk)
+        if len(m["past"]) > self.window // CHUNK - 1:
+            m["past"].pop(self.sink // CHUNK)
+
+
+RECIPES = {"dense": Wan, "sparse-forcing": SparseWan, "light-forcing": LightWan}
 
 
 # ---------------------------------------------------------------- LoRA
@@ -175,4 +256,18 @@ if __name__ == "__main__":
     fr = a[0]["p"]["frame"]
     print("blocks kept", tuple(fr.shape), "of the first chunk", (fr < 3).sum(-1).tolist(), "frames", sorted(set(fr[0, 0].tolist())))
     before = s.chunk(x, t, kv, s.memory(), 0)
-    print("lora parameters", sum(p.numel() for p in add_lora(s)), "starts as nothing", rel(s.chunk(x, t, kv, s.memory(), 0), before))
+    # the same memory read whole is the dense window; the growth of the engine's `plan` for 20 s
+    x0 = x
+    l = LightWan(base=0.0, target=0.0)
+    l.load_state_dict(d.state_dict())
+    l.keep, d.sink, d.ranks, a, b, outs = 99, 3, True, l.memory(), d.memory(), []
+    for f in range(0, 30, 3):
+        x = clip[:, f:f + 3]
+        outs.append((l.chunk(x, t, kv, a, f), d.chunk(x, t, kv, b, f)))
+        for m, mem in ((l, a), (d, b)):
+            m.chunk(x, 0 * t, kv, mem, f, keep=True)
+    print("light forcing, everything read", max(rel(y, z) for y, z in outs))
+    l = LightWan()
+    l.planned = 27
+    print("sparsity of chunks 1, 2, 6, 26 of 27:", *("%.4f" % l.sparsity(i) for i in (1, 2, 6, 26)))
+    print("lora parameters", sum(p.numel() for p in add_lora(s)), "starts as nothing", rel(s.chunk(x0, t, kv, s.memory(), 0), before))

@@ -3,17 +3,21 @@
     train_dmd.py OUT SECONDS --init FOLDER [--teacher FOLDER] [--cues FOLDER]
 
 The student rolls out on its own, chunk by chunk, with its own four steps and its own memory; the gradient goes through one
-random step of each of FULL frames. The frozen teacher (bidirectional, guided) and a critic that learns the student's
-distribution judge those frames together. A share (--long) of the iterations goes on where an earlier rollout ended, up to --horizon
-frames after its beginning, so that the memory is in its steady state: window 21 with the first chunk kept, positions by rank.
+random step of each of --frames frames. The frozen teacher (bidirectional, guided) and a critic that learns the student's
+distribution judge those frames together. A share (--long) of the iterations goes on where one of --streams earlier rollouts ended, up
+to a random length of at most --horizon frames, so that the memory is in its steady state: window 21 with the first chunk kept,
+positions by rank.
 
-With --cues the classifier of noisy latents of stage A adds its gradient: what the prompt says and the clip does not show. Its
-weight is set once, so that at the beginning its gradient is --cue times as long as that of the distribution matching.
+With --cues a classifier of noisy latents (`train_guide.py`) adds its gradient from the moment when its file is there: what the prompt
+says and the clip does not show. Its weight is set once, so that at its beginning its gradient is --cue times as long as that of the
+distribution matching.
 
-With --recipe sparse-forcing the student rolls out under that memory (`sparse.py`), starting from the distilled dense model, and
---lora trains only a low-rank difference, written as OUT/<recipe>.safetensors:
+With --recipe sparse-forcing or light-forcing the student rolls out under that memory (`sparse.py`), starting from the distilled dense
+model, and --lora trains only a low-rank difference, written as OUT/<recipe>.safetensors. With --pans FILE (`pans.py`) a share --pan of
+the iterations begins in a memory of real clips, some 12 to 20 s into a camera's way around the panorama: what the student then shows
+is also pulled towards what was there (objects left out), with a gradient --pull times as long as that of the distribution matching.
 
-    train_dmd.py OUT SECONDS --init DISTILLED --teacher TEACHER --recipe sparse-forcing --lora 16 --lr 3e-4 --long .8"""
+    train_dmd.py OUT SECONDS --init DISTILLED --teacher TEACHER --critic OUT0 --recipe sparse-forcing --lora 16 --lr 3e-4 --long .8"""
 import argparse, glob, math, os, time
 import numpy as np
 import torch
@@ -22,7 +26,7 @@ from common import *
 import guide
 from guide import Guide
 from judge import HEADS, UNSAID, said
-from sparse import SparseWan, add_lora, reset_lora, save_lora
+from sparse import RECIPES, LightWan, add_lora, reset_lora, save_lora
 
 ap = argparse.ArgumentParser()
 ap.add_argument("out"); ap.add_argument("seconds", type=float)
@@ -32,11 +36,16 @@ ap.add_argument("--clr", type=float, default=1.2e-4)
 ap.add_argument("--guide", type=float, default=3.0)
 ap.add_argument("--batch", type=int, default=48)
 ap.add_argument("--critics", type=int, default=2)
+ap.add_argument("--frames", type=int, default=21, help="frames that are judged at once")
 ap.add_argument("--long", type=float, default=.45, help="share of iterations that go on with an earlier rollout")
-ap.add_argument("--horizon", type=int, default=96, help="frames after which a rollout ends")
+ap.add_argument("--streams", type=int, default=4, help="rollouts that wait to be gone on with")
+ap.add_argument("--horizon", type=int, default=252, help="frames after which a rollout ends, at most")
+ap.add_argument("--warm", type=int, default=20, help="iterations until the student's rate is whole; the critic's is after 20")
+ap.add_argument("--critic", help="folder with the critic of an earlier run (critic.part*)")
+ap.add_argument("--pans", help="real pans (pans.py)"); ap.add_argument("--pan", type=float, default=.4); ap.add_argument("--pull", type=float, default=1.0)
 ap.add_argument("--cues", help="folder with the classifier of stage A (guide.part*)"); ap.add_argument("--cue", type=float, default=.5)
 ap.add_argument("--wait", action="store_true", help="compile, then wait for the file `done` of --init (and of --teacher)")
-ap.add_argument("--recipe", default="dense", choices=["dense", "sparse-forcing"])
+ap.add_argument("--recipe", default="dense", choices=list(RECIPES))
 ap.add_argument("--lora", type=int, default=0, help="rank; 0 trains all weights")
 ap.add_argument("--deadline", type=float, default=0)
 a = ap.parse_args()
@@ -53,7 +62,7 @@ text = Text(dev)
 load = lambda d: load_parts(d) if glob.glob(f"{d}/ckpt.part0") else load_model_folder(d)
 vae, te = TAEHV().to(dev).to(memory_format=torch.channels_last), UMT5(1280).to(dev)
 real, fake = Wan().to(dev), Wan().to(dev)
-gen, show = ((SparseWan() if a.recipe != "dense" else Wan()).to(dev) for _ in range(2))
+gen, show = (RECIPES[a.recipe]().to(dev) for _ in range(2))
 for m in (gen, show):
     m.sink, m.ranks = 3, True
 cues = Guide().to(dev).to(memory_format=torch.channels_last).eval() if a.cues else None
@@ -66,13 +75,21 @@ def read():
     ck = load(a.init)
     tk = load(a.teacher) if a.teacher else ck
     vae.load_state_dict(part(ck, "vae.")); te.load_state_dict(part(ck, "te."))
-    real.load_state_dict(part(tk, "tf.")); fake.load_state_dict(part(tk, "tf."))
+    real.load_state_dict(part(tk, "tf."))
+    fake.load_state_dict(part(load_parts(a.critic, "critic"), "tf.") if a.critic else part(tk, "tf."))
     base = {k.replace(".base.", "."): v for k, v in gen.named_parameters() if ".lora_" not in k}
     for k, v in part(ck, "tf.").items():
         base.pop(k).data.copy_(v)
     assert not base, list(base)[:3]
-    if cues is not None:
-        cues.load_state_dict({k: v.float() for k, v in load_parts(a.cues, "guide").items()})
+
+
+def read_cues():
+    """Whether the classifier is there; it may come later than the first iterations."""
+    if cues is None or not os.path.exists(f"{a.cues}/guide.done"):
+        return False
+    cues.load_state_dict({k: v.float() for k, v in load_parts(a.cues, "guide").items()})
+    log("the classifier joins")
+    return True
 
 
 if a.lora:
@@ -96,13 +113,17 @@ if a.state and os.path.exists(a.state):
 B = 1 if tiny else a.batch
 cast = lambda: torch.autocast(dev, torch.bfloat16, enabled=not tiny)
 h, w = world.H // 8, world.W // 8
-FULL = 6 if tiny else 12
+FULL = 6 if tiny else a.frames
 PROMPTS = 4 * B if tiny else 6000
 specs = [world.draw_spec(rng) for _ in range(PROMPTS)]
 words = [world.sentence(x) if rng.random() < .5 else world.caption(rng, x) for x in specs]
 bank, empty = text(words), text([""])
 wanted = torch.tensor([said(x, c) for x, c in zip(specs, words)]).to(dev)
 empty_n = empty[1].expand(B)
+pans = torch.load(a.pans, map_location=dev) if a.pans and os.path.exists(a.pans) else None  # latents, masks, captions, labels
+if pans is not None:
+    pan_text = text(pans["captions"])
+    log("pans", tuple(pans["latents"].shape))
 
 
 @torch.no_grad()
@@ -150,7 +171,7 @@ def picture(name, frames=21, seed=0):
     log("sheet", name)
 
 
-HEAD_WEIGHT = torch.tensor([{"shape": 2., "motion": 2., "camera": 2., "landmark": 1.5}.get(k, .5) for k in HEADS], device=dev)
+HEAD_WEIGHT = torch.tensor([{"shape": 2., "motion": 2.5, "camera": 3.}.get(k, .5) for k in HEADS], device=dev)
 lengths = []  # of both gradients, in the first iterations
 
 
@@ -170,13 +191,33 @@ if a.wait:
 else:
     bank_emb, empty_emb = embed()
 t0, step, saved, shown, hist, begin = None, 0, 0.0, 0, [], time.time()
-buffer, stream, waiting = [], None, a.wait
+buffer, streams, waiting, joined, counts = [], [], a.wait, False, {"fresh": 0, "stream": 0, "pan": 0}
 if waiting:
     bank_emb, empty_emb = emb, emb0
+TOTALS = [x for x in (21, 42, 63, 84, 126, 189, 252) if x <= a.horizon] or [21]
+START = 1 if tiny else 16  # chunks of a real pan before the student takes over, at least
+
+
+def pan():
+    """A memory of real pans: rows of the pans, the memory, the first frame, text."""
+    there = pans["latents"].shape[1]
+    i = torch.randint(0, len(pans["latents"]), (B,), device=dev)
+    with torch.no_grad():
+        ids, n = pan_text[0][i], pan_text[1][i]
+        e = te(ids, n)
+        tt = gen.text(e, n)
+        memory, end = gen.memory(), CHUNK * int(rng.integers(START, (there - FULL) // CHUNK + 1))
+        for f in range(0, end, CHUNK):
+            x = pans["latents"][i, f:f + CHUNK].float()
+            x = x + torch.randn_like(x) * (.1 * torch.rand(B, 1, 1, 1, 1, device=dev))
+            gen.chunk(x, torch.zeros(B, CHUNK, device=dev), tt, memory, f, keep=True)
+    return i, memory, end, e, n
+
+
 while True:
     now = time.time()
     p = 0 if t0 is None else (now - t0) / (a.deadline - t0 if a.deadline else a.seconds)
-    if waiting and step == 4:
+    if waiting and step == 6:
         torch.cuda.synchronize() if not tiny else None
         log("compiled after %.0f s, waiting" % (now - begin))
         while not all(os.path.exists(f"{d}/done") for d in {a.init, a.teacher or a.init}):
@@ -187,28 +228,47 @@ while True:
             o.state.clear()
         if a.lora:
             reset_lora(gen)
-        ema, buffer, stream, lengths, step, waiting, hist, begin = EMA(gen, .995), [], None, [], 0, False, [], time.time()
+        ema, buffer, streams, lengths, step, waiting, hist, begin = EMA(gen, .995), [], [], [], 0, False, [], time.time()
         continue
-    if p >= 1 or (tiny and step >= 3 and not waiting) or (a.deadline and now > a.deadline):
+    if p >= 1 or (tiny and step >= 4 and not waiting) or (a.deadline and now > a.deadline):
         break
-    k = min(1, (step + 1) / 20) * (1 if p < .6 else max(.1, (1 - p) / .4))
+    k = min(1, (step + 1) / a.warm) * (1 if p < .6 else max(.1, (1 - p) / .4))
     og.param_groups[0]["lr"], oc.param_groups[0]["lr"] = a.lr * k, a.clr * min(1, (step + 1) / 20)
-    on = stream is not None and (rng.random() < a.long or waiting)
-    i = stream["i"] if on else torch.randint(0, PROMPTS, (B,), device=dev)
-    ec, nc = bank_emb[i], bank[1][i]
-    exit_step = len(STEPS) - 1 - step % 2 if waiting else int(rng.integers(len(STEPS)))
-    memory, begins = (gen.fork(stream["memory"]), stream["frame"]) if on else (gen.memory(), 0)
+    if not joined and step % 5 == 0:
+        joined = read_cues()
+    u = rng.random()
+    kind = "pan" if pans is not None and u < a.pan else "stream" if streams and (u - a.pan * (pans is not None) < a.long or waiting) else "fresh"
+    if tiny or waiting:
+        kind = ("fresh", "pan" if pans is not None else "stream" if streams else "fresh", "stream" if streams else "fresh", "fresh")[step % 4]
+    counts[kind] += 1
+    exit_step = len(STEPS) - 1 - step % 2 if waiting else 3 if tiny and step == 0 else int(rng.integers(len(STEPS)))
+    stream, truth = None, None
+    total = 252 if kind == "pan" else int(rng.choice(TOTALS))
     with cast():
+        if kind == "pan":
+            i, memory, begins, ec, nc = pan()
+            truth, hide, y = pans["latents"][i, begins:begins + FULL].float(), pans["masks"][i, begins:begins + FULL].float(), pans["labels"][i]
+        else:
+            if kind == "stream":
+                stream = streams[int(rng.integers(len(streams)))]
+                i, total, memory, begins = stream["i"], stream["total"], gen.fork(stream["memory"]), stream["frame"]
+            else:
+                i, memory, begins = torch.randint(0, PROMPTS, (B,), device=dev), gen.memory(), 0
+            ec, nc, y = bank_emb[i], bank[1][i], wanted[i]
+        if a.recipe == "light-forcing":
+            gen.planned = total // CHUNK
         tt = gen.text(ec, nc)
         x = self_rollout(tt, memory, begins, exit_step)
-        if exit_step == len(STEPS) - 1 and (on or stream is None or rng.random() < .3):
-            stream = dict(memory=memory, i=i, frame=begins + FULL)
-        elif on and rng.random() < .25:  # go on without a gradient
+        if exit_step == len(STEPS) - 1:
+            if stream is not None:
+                stream.update(memory=memory, frame=begins + FULL)
+            elif kind == "fresh" and len(streams) < a.streams:
+                streams.append(dict(memory=memory, i=i, frame=FULL, total=total))
+        elif stream is not None and rng.random() < .25:  # go on without a gradient
             with torch.no_grad():
                 self_rollout(tt, stream["memory"], stream["frame"], len(STEPS) - 1)
                 stream["frame"] += FULL
-        if stream is not None and stream["frame"] >= a.horizon:
-            stream = None
+        streams = [z for z in streams if z["frame"] < z["total"]]
         with torch.no_grad():
             s = level()
             sb = s[:, :, None, None, None]
@@ -221,13 +281,19 @@ while True:
             f = xs - sb * vf
             norm = (x - r).abs().mean((1, 2, 3, 4), keepdim=True).clamp(min=.02)
             grad = torch.nan_to_num((f - r) / norm)
+            size, off = grad.norm(), x.new_zeros(())
+            if truth is not None:  # towards what was there: the near future, objects left out
+                e = (x.float() - truth) * (1 - hide) * torch.linspace(1, 0, FULL + 1, device=dev)[:-1, None, None, None]
+                off = e.abs().mean()
+                pull = e / (e.pow(2) + .1).sqrt()
+                grad = grad + pull * (a.pull * size / pull.norm().clamp(min=1e-6))
         hits = x.new_zeros(())
-        if cues is not None:
-            g, hits = cue(x, wanted[i], p)
+        if joined:
+            g, hits = cue(x, y, p)
             if len(lengths) < 40:
-                lengths.append(torch.stack([grad.norm(), g.norm()]))
+                lengths.append(torch.stack([size, g.norm()]))
             d = torch.stack(lengths).mean(0)
-            grad = grad + g * (a.cue * (1 if p < .75 else .4) * d[0] / d[1].clamp(min=1e-9))
+            grad = grad + g * (a.cue * (1 if p < .75 else .5) * d[0] / d[1].clamp(min=1e-9))
         loss = .5 * (x.float() - (x - grad).detach().float()).pow(2).mean()
     og.zero_grad(set_to_none=True)
     loss.backward()
@@ -247,7 +313,7 @@ while True:
         clip_gpu(list(fake.parameters()), 10.0)
         oc.step()
         lc.append(l.detach())
-    hist.append(torch.stack([grad.abs().mean(), torch.stack(lc).mean(), gn, x.detach().float().std(), norm.mean(), hits]))
+    hist.append(torch.stack([grad.abs().mean(), torch.stack(lc).mean(), gn, x.detach().float().std(), norm.mean(), hits, off * (1 / max(a.pan, .01))]))
     step += 1
     if step == 5 and not waiting:
         if dev == "cuda":
@@ -256,12 +322,13 @@ while True:
         t0 = time.time()
     if step % (1 if tiny else 50) == 0:
         m = torch.stack(hist).mean(0).tolist(); hist = []
-        log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f right %.3f" % tuple(m), "%.0f%% frame" % (100 * p), stream["frame"] if stream else 0)
+        log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f right %.3f off %.3f" % tuple(m), "%.0f%%" % (100 * p), counts, [z["frame"] for z in streams])
     if t0 and now - t0 > saved + 90:
         save(); saved = now - t0
-    if p > (.3, .65, 9)[shown]:
+    if p > (.3, .65, 9)[shown] and not a.lora:
         picture(f"dmd_{shown}"); shown += 1
 save()
+save_parts({"tf." + k: v.to(torch.bfloat16) for k, v in fake.state_dict().items()}, a.out, "critic")
 open(f"{a.out}/done", "w").close()
 log("done, steps", step, "seconds %.0f" % (time.time() - (t0 or begin)))
 if not a.lora:

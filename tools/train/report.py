@@ -1,0 +1,77 @@
+"""The tables of docs/model-quality.md again, from what evaluate.py and landmarks.py wrote.
+
+usage: report.py DOCUMENT RESULT.json ...     evaluation.json and landmark files in any order; later ones win
+
+In the document a table stands between `<!-- table NAME -->` and `<!-- end -->`; the names are those of TABLES and `landmarks`."""
+import json, math, re, sys
+
+HEADS = ["shape", "colour", "size", "motion", "scene", "time", "landmark", "camera"]
+CAMERAS = ["still", "left", "right", "away"]
+
+NAMES = {"held:sink:60, first 5 s": "first 5 s", "held:sink:60, 15 to 20 s": "15 to 20 s", "held:sink:60, last 5 s": "last 5 s of 60 s",
+         "seen:sink:5, first 5 s": "seen, first 5 s", "held:teacher:5, first 5 s": "teacher, first 5 s"}
+for kind, what in (("short", "window of 12"), ("sparse", "sparse, not trained"), ("sparse+lora", "sparse, trained"), ("light", "light, not trained"),
+                   ("light+lora", "light, trained")):
+    for when, short in (("first 5 s", "first 5 s"), ("15 to 20 s", "15 to 20 s"), ("last 5 s", "last 5 s")):
+        NAMES[f"held:{kind}:60, {when}"] = f"{what}, {short}"
+TABLES = {"dense": ["held:sink:60, first 5 s", "held:sink:60, 15 to 20 s", "held:sink:60, last 5 s", "held:teacher:5, first 5 s", "seen:sink:5, first 5 s"],
+          "memories": [f"held:{k}:60, last 5 s" for k in ("sink", "short", "sparse", "sparse+lora", "light", "light+lora")],
+          "memories20": [f"held:{k}:60, 15 to 20 s" for k in ("sink", "short", "sparse", "sparse+lora", "light", "light+lora")],
+          "memories5": [f"held:{k}:60, first 5 s" for k in ("sink", "short", "sparse", "sparse+lora", "light", "light+lora")]}
+LAND = {"short": "window of 12, nothing kept", "short-sink": "window of 12, first chunk kept", "sink": "dense window of 21, first chunk kept",
+        "sparse": "sparse-forcing, 12 frames in memory, not trained", "sparse+lora": "sparse-forcing, trained"}
+
+
+def judged(results, runs):
+    runs = [r for r in runs if r in results]
+    rows = ["| | " + " | ".join(NAMES[r] if r in NAMES else r for r in runs) + " | judge on real clips |", "|---" * (len(runs) + 2) + "|"]
+    cell = lambda x: "%.1f (%.1f, %.1f)" % tuple(x) if x else ""
+    for h in HEADS:
+        rows.append(f"| {'time of day' if h == 'time' else h} | " + " | ".join(cell(results[r].get(h)) for r in runs) + f" | {results['judge on real clips'].get(h, '')} |")
+    for i, what in enumerate(("brightness", "contrast", "saturation")):
+        rows.append(f"| mean {what} | " + " | ".join("%.3f" % results[r]["brightness, contrast, saturation"][i] for r in runs) + " | |")
+    return rows
+
+
+def camera(results, run):
+    n = CAMERAS
+    m = results[run]["confusion"]["camera"]
+    return ["| | " + " | ".join("away and back" if c == "away" else c for c in n) + " |", "|---" * (len(n) + 1) + "|"] + \
+        [f"| {'away and back' if c == 'away' else c} | " + " | ".join(map(str, m[i])) + " |" for i, c in enumerate(n)]
+
+
+def landmarks(land):
+    ci = lambda v: f"{v['mean']:.1f} ± {v['ci95']:.1f}"
+    base = land.get("short", {}).get("one turn later", {}).get("values")
+    rows = ["| | one turn later | against the window of 12, same prompts | another prompt |", "|---|---|---|---|"]
+    if "the world itself" in land:
+        rows.append(f"| the world itself | {ci(land['the world itself'])} | | |")
+    for k, what in LAND.items():
+        if k not in land:
+            continue
+        v, diff = land[k]["one turn later"], ""
+        if base and k != "short" and len(v["values"]) == len(base):
+            d = [a - b for a, b in zip(v["values"], base)]
+            m = sum(d) / len(d)
+            s = math.sqrt(sum((x - m) ** 2 for x in d) / (len(d) - 1) / len(d))
+            diff = f"{m:+.2f} ± {1.96 * s:.2f}"
+        rows.append(f"| {what} | {ci(v)} | {diff} | {ci(land[k]['another prompt'])} |")
+    return rows
+
+
+if __name__ == "__main__":
+    results, land = {}, {}
+    for f in sys.argv[2:]:
+        d = json.load(open(f))
+        (results if "judge on real clips" in d else land).update(d)
+    made = {k: judged(results, runs) for k, runs in TABLES.items()}
+    made["landmarks"] = landmarks(land)
+    for name, run in (("camera", "held:sink:60, first 5 s"), ("camera60", "held:sink:60, last 5 s")):
+        if run in results:
+            made[name] = camera(results, run)
+    text = open(sys.argv[1]).read()
+    for name in re.findall(r"<!-- table (\S+) -->", text):
+        body = "\n".join(made[name])
+        text = re.sub(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", lambda m: m[1] + body + "\n" + m[2], text, flags=re.S)
+    open(sys.argv[1], "w").write(text)
+    print("tables:", ", ".join(made))
