@@ -193,7 +193,7 @@ public struct OperationBench: Encodable, Sendable {
       rows.append(
         Row(
           name: "decode of a stream's first \(pixels) frames", seconds: (clock.now - start).seconds,
-          processorSeconds: Host.processorSeconds - before, flops: 0))
+          processorSeconds: Host.processorSeconds - before, flops: 0, bytes: 0, peakShare: 0))
     }
     peakBytes = Host.memory.peak
     processor = Host.processor
