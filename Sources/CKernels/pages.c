@@ -27,9 +27,60 @@ int64_t lt_value_page_bytes(int format, int head_dim, int tokens) {
 
 // Words of two bf16 numbers, [head_dim / 2][width]: token t of `rows` [count][stride] becomes column t.
 LT_INLINE void pack_keys_bf16(uint32_t *page, const float *rows, int stride, int first, int end, int width, int count) {
-  for (int p = first / 2; p < end / 2; p++)
-    for (int t = 0; t < count; t++)
-      page[(size_t)p * width + t] = lt_bf16_of(rows[(size_t)t * stride + 2 * p]) | (uint32_t)lt_bf16_of(rows[(size_t)t * stride + 2 * p + 1]) << 16;
+  for (int t = 0; t < count; t++) {
+    const float *row = rows + (size_t)t * stride;
+    int d = first;
+    for (; d + 32 <= end; d += 32) {
+      uint16_t halves[32];
+      lt_store_bf16(halves, lt_load(row + d));
+      lt_store_bf16(halves + 16, lt_load(row + d + 16));
+      for (int p = 0; p < 16; p++) memcpy(page + (size_t)(d / 2 + p) * width + t, halves + 2 * p, sizeof(uint32_t));
+    }
+    for (; d < end; d += 2) page[(size_t)(d / 2) * width + t] = lt_bf16_of(row[d]) | (uint32_t)lt_bf16_of(row[d + 1]) << 16;
+  }
+}
+
+typedef int8_t lt_b16 __attribute__((vector_size(16), aligned(1), may_alias));
+typedef int16_t lt_s16 __attribute__((vector_size(32), aligned(2), may_alias));
+// To the nearest whole number, ties to even; of magnitude below 2^22.
+LT_INLINE lt_i16 nearest(lt_v16 x) { return (lt_i16)(x + 12582912.0f) - 0x4B400000; }
+// Zero for what is no number.
+LT_INLINE lt_v16 number_of(lt_v16 x) { return lt_select(x == x, x, lt_splat(0)); }
+
+// The same in -127...127, zero for what is no number.
+LT_INLINE lt_i16 limited(lt_v16 x) { return nearest(lt_max(lt_min(number_of(x), lt_splat(127)), lt_splat(-127))); }
+
+// All channels of keys whose number is a multiple of 16.
+LT_INLINE void pack_whole_keys_int8(void *page, const float *rows, int stride, int head_dim, int width, int count) {
+  lt_key_head *head = page;
+  int8_t *numbers = lt_key_numbers(page, head_dim);
+  lt_v16 longest = lt_splat(0);
+  for (int d = 0; d < head_dim; d += 16) {
+    lt_v16 sum = lt_splat(0);
+    for (int t = 0; t < count; t++) sum += lt_load(rows + (size_t)t * stride + d);
+    lt_store_bf16(head->means + d, sum / (float)count);
+    const lt_v16 mean = lt_load_bf16(head->means + d);
+    for (int t = 0; t < count; t++) {
+      const lt_v16 x = lt_load(rows + (size_t)t * stride + d) - mean, square = x * x;
+      longest = lt_max(square + __builtin_shufflevector(square, square, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14), longest);
+    }
+  }
+  head->step = sqrtf(lt_largest(longest)) / 127.0f;
+  const float inverse = head->step > 0 ? 1.0f / head->step : 0;
+  for (int t = 0; t < count; t++) {
+    lt_i16 sum = (lt_i16){0};
+    for (int d = 0; d < head_dim; d += 16) {
+      const lt_i16 whole = limited((lt_load(rows + (size_t)t * stride + d) - lt_load_bf16(head->means + d)) * inverse);
+      sum += whole;
+      const lt_b16 bytes = __builtin_convertvector(whole, lt_b16);
+      int32_t fours[4];
+      memcpy(fours, &bytes, sizeof fours);
+      for (int i = 0; i < 4; i++) memcpy(numbers + ((size_t)(d / 4 + i) * width + t) * 4, fours + i, 4);
+    }
+    int32_t total = 0;
+    for (int i = 0; i < 16; i++) total += sum[i];
+    head->shifts[t] = -128 * total;
+  }
 }
 
 // Each channel less its mean, in steps of 1/127 of the longest pair of channels. That length is the same after any turn of
@@ -71,7 +122,9 @@ LT_INLINE void pack_keys(int format, void *page, const float *rows, int stride, 
         for (int t = 0; t < count; t++) ((float *)page)[(size_t)d * width + t] = rows[(size_t)t * stride + d];
       break;
     case LT_BF16: pack_keys_bf16(page, rows, stride, first, end, width, count); break;
-    default: pack_keys_int8(page, rows, stride, first, end, head_dim, width, count);
+    default:
+      if (first == 0 && end == head_dim && head_dim % 16 == 0) pack_whole_keys_int8(page, rows, stride, head_dim, width, count);
+      else pack_keys_int8(page, rows, stride, first, end, head_dim, width, count);
   }
 }
 
@@ -100,6 +153,32 @@ LT_INLINE void pack_values_int8(void *page, const float *values, ptrdiff_t strid
   const int all = lt_channels(head_dim), padded = lt_value_tokens(tokens);
   float *steps = page;
   int8_t *numbers = (int8_t *)(steps + padded);
+  if (head_dim % 16 == 0) {
+    for (int t = 0; t < count; t++) {
+      lt_v16 most = lt_splat(0), wrong = lt_splat(0);
+      for (int c = 0; c < head_dim; c += 16) {
+        const lt_v16 x = lt_load(values + t * stride + c);
+        most = lt_max(lt_select(x < 0.0f, -x, x), most);
+        wrong += x - x;  // 0, or no number
+      }
+      steps[t] = lt_largest(most) / 127.0f + lt_sum(wrong);
+    }
+    if (count % 2) steps[count] = 0;
+    for (int t = 0; t < count; t += 2) {
+      const float *even = values + t * stride, *odd = t + 1 < count ? even + stride : NULL;
+      const float up = steps[t] > 0 ? 1.0f / steps[t] : 0, down = odd && steps[t + 1] > 0 ? 1.0f / steps[t + 1] : 0;
+      for (int panel = 0; panel < all; panel += LT_PANEL) {
+        const int channels = all - panel < LT_PANEL ? all - panel : LT_PANEL;
+        int8_t *line = numbers + (size_t)panel * padded + (size_t)t * channels;
+        for (int c = 0; c < channels; c += 16) {
+          const lt_i16 x = limited(lt_load(even + panel + c) * up);
+          const lt_i16 y = odd ? limited(lt_load(odd + panel + c) * down) : (lt_i16){0};
+          *(lt_s16 *)(line + 2 * c) = __builtin_convertvector((x & 0xFF) | (y << 8), lt_s16);
+        }
+      }
+    }
+    return;
+  }
   for (int t = 0; t < count; t++) {
     const float *row = values + t * stride;
     float largest = 0, wrong = 0;

@@ -38,3 +38,23 @@ int lt_all_finite_f32(const float *x, int64_t n) {
     if (!isfinite(x[i])) return 0;
   return 1;
 }
+
+LT_INLINE void lt_pixels_of_f32_body(uint8_t *out, const float *x, int64_t n, int32_t *any_wrong) {
+  lt_v16 wrong = lt_splat(0);
+  int64_t i = 0;
+  for (; i < n; i += 16) {
+    float tail[16] = {0};
+    const int64_t there = n - i < 16 ? n - i : 16;
+    if (there < 16) memcpy(tail, x + i, sizeof(float) * (size_t)there);
+    const lt_v16 v = there < 16 ? lt_load(tail) : lt_load(x + i);
+    wrong += v - v;  // 0, or no number
+    const lt_v16 scaled = lt_max(lt_min(v * 255.0f, lt_splat(255)), lt_splat(0));
+    const lt_i16 whole = __builtin_convertvector(scaled, lt_i16);
+    typedef uint8_t bytes __attribute__((vector_size(16)));
+    const bytes small = __builtin_convertvector(whole, bytes);
+    if (there == 16) memcpy(out + i, &small, 16);
+    else memcpy(out + i, &small, (size_t)there);
+  }
+  *any_wrong = !(lt_sum(wrong) == 0.0f);
+}
+LT_DISPATCH(lt_pixels_of_f32, (uint8_t *out, const float *x, int64_t n, int32_t *wrong), (out, x, n, wrong))

@@ -42,6 +42,9 @@ LT_INLINE lt_v16 part_bf16(const uint16_t *x, int k) {
 
 typedef int8_t lt_b16 __attribute__((vector_size(16), aligned(1), may_alias));
 
+// Of whole numbers that stand in the low bits after the addition of 1.5 * 2^23.
+LT_INLINE lt_b16 bytes_of(lt_v16 shifted) { return __builtin_convertvector((lt_i16)shifted - 0x4B400000, lt_b16); }
+
 // Without fused multiply-adds, so that every instruction set rounds the same product.
 #define QUANTISE(part)                                                                                     \
   _Pragma("clang fp contract(off)")                                                                        \
@@ -59,10 +62,12 @@ typedef int8_t lt_b16 __attribute__((vector_size(16), aligned(1), may_alias));
   }                                                                                                        \
   const float factor = 127.0f / largest;                                                                   \
   const lt_v16 magic = lt_splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */             \
-  for (int i = 0; i < n; i += 16) {                                                                        \
-    const lt_i16 whole = (lt_i16)(part(x + i, n - i) * factor + magic) - 0x4B400000;                       \
-    const lt_b16 bytes = __builtin_convertvector(whole, lt_b16);                                           \
-    memcpy(out + i, &bytes, (size_t)(n - i < 16 ? n - i : 16));                                            \
+  int i = 0;                                                                                               \
+  for (; i + 16 <= n; i += 16)                                                                             \
+    *(lt_b16 *)(out + i) = bytes_of(part(x + i, 16) * factor + magic);                                     \
+  if (i < n) {                                                                                             \
+    const lt_b16 bytes = bytes_of(part(x + i, n - i) * factor + magic);                                    \
+    memcpy(out + i, &bytes, (size_t)(n - i));                                                              \
   }                                                                                                        \
   *scale = largest / 127.0f;
 

@@ -30,6 +30,8 @@ public protocol Backend: AnyObject, Sendable {
   /// With `keepsSize` it is promised that the kernel meets every position, in steps of one, with half of its size as padding
   /// on each side (``SpatialPadding/half(of:)``), so that a backend may choose a faster algorithm.
   func prepareConvolution(weight: Tensor, bias: Tensor?, keepsSize: Bool) -> ConvolutionWeight
+  /// Takes over a convolution behind a doubling of height and width: `weight` `[frames x out, in, 3, 3]`, without bias.
+  func prepareDoubledConvolution(weight: Tensor, frames: Int) -> ConvolutionWeight
   /// Gives back memory that is only kept for reuse, as after a module that will not run again.
   func releaseUnusedMemory()
   /// Page memory of fixed capacity.
@@ -39,6 +41,8 @@ public protocol Backend: AnyObject, Sendable {
 
   /// `activation(x W^T + b)`; x `[rows, inputs]` → `[rows, outputs]`.
   func linear(_ x: DeviceTensor, _ weight: LinearWeight, activation: Activation) -> DeviceTensor
+  /// `x W^T + b` for each of some layers of the same input.
+  func linears(_ x: DeviceTensor, _ weights: [LinearWeight]) -> [DeviceTensor]
   /// `residual + gate * (x W^T + b)`, the gate one row per group of rows, or 1.
   func linear(_ x: DeviceTensor, _ weight: LinearWeight, addedTo residual: DeviceTensor, gate: ModulationRow?)
     -> DeviceTensor
@@ -115,6 +119,10 @@ public protocol Backend: AnyObject, Sendable {
   func zeros(_ shape: [Int]) -> DeviceTensor
   /// ``upsampleTwice(_:)``, then a convolution with a weight that was prepared with `keepsSize`, of one frame at a time.
   func convolveDoubled(_ x: DeviceTensor, _ weight: ConvolutionWeight, activation: Activation) -> DeviceTensor
+  /// The convolution of ``prepareDoubledConvolution(weight:frames:)`` over `x` `[n, h, w, in]` with height and width doubled
+  /// (``upsampleTwice(_:)``) and a border of zeros, then ``channelsToFrames(_:_:)``: `[n frames, 2 h, 2 w, out]`.
+  func convolveDoubled(_ x: DeviceTensor, _ weight: ConvolutionWeight, frames: Int, activation: Activation)
+    -> DeviceTensor
   /// `x / max(|x|_2, 1e-12) * sqrt(C) * gamma` over the channels of each position, then SiLU if asked; gamma `[C]`.
   func channelNorm(_ x: DeviceTensor, gamma: DeviceTensor, silu: Bool) -> DeviceTensor
   /// Nearest-neighbour doubling of height and width.
@@ -152,6 +160,9 @@ public protocol Backend: AnyObject, Sendable {
   func clamp(_ x: DeviceTensor, to range: ClosedRange<Float>) -> DeviceTensor
   /// Whether no element is NaN or infinite: the one question that reads a value back.
   func allFinite(_ x: DeviceTensor) -> Bool
+  /// Pixels for the host: every number of 0...1 times 255, truncated, as `u8`, with what lies outside limited; nil if
+  /// there is a NaN or an infinity.
+  func downloadPixels(_ x: DeviceTensor) -> Tensor?
 }
 
 extension Backend {
@@ -170,6 +181,9 @@ extension Backend {
   public func convolveDoubled(_ x: DeviceTensor, _ weight: ConvolutionWeight, activation: Activation) -> DeviceTensor {
     convolve(
       upsampleTwice(x), after: nil, weight, stride: .one, padding: .half(of: weight), activation: activation)
+  }
+  public func linears(_ x: DeviceTensor, _ weights: [LinearWeight]) -> [DeviceTensor] {
+    weights.map { linear(x, $0, activation: .none) }
   }
   /// A convolution with nothing added.
   public func convolve(

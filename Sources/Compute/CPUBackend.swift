@@ -151,6 +151,15 @@ enum ConvolutionShape {
     return (shape, (shape[2], shape[3], shape[4]))
   }
 
+  /// The same of a convolution behind a doubling.
+  static func doubled(_ weight: Tensor, frames: Int) -> (shape: [Int], kernel: (frames: Int, rows: Int, columns: Int)) {
+    let (shape, kernel) = kernel(of: weight)
+    precondition(
+      kernel == (1, 3, 3) && frames >= 1 && shape[0] % frames == 0,
+      "\(weight.shape) behind a doubling, \(frames) frames")
+    return (shape, kernel)
+  }
+
   /// Output shape of ``Backend/convolve(_:after:_:stride:padding:activation:)``.
   static func output(
     _ x: [Int], history: [Int]?, _ weight: ConvolutionWeight, _ stride: ConvolutionStride, _ padding: SpatialPadding

@@ -1,4 +1,5 @@
 import CKernels
+import Tensors
 
 // Operations on tensors of any shape.
 extension CPUBackend {
@@ -107,6 +108,22 @@ extension CPUBackend {
       }
     }
     return out
+  }
+
+  public func downloadPixels(_ x: DeviceTensor) -> Tensor? {
+    let (source, grain) = (floats(x), CPUBackend.grain)
+    let parts = (x.count + grain - 1) / grain
+    // One answer of each part.
+    let wrong = memory.allocate(max(1, parts) * 4)
+    let pixels = Tensor(dtype: .u8, shape: x.shape) { out in
+      let bytes = out.bindMemory(to: UInt8.self).baseAddress
+      parallel(x.count, grain: grain) { range in
+        let first = range.lowerBound
+        guard let bytes else { return }
+        lt_pixels_of_f32(bytes + first, source + first, Int64(range.count), wrong.integers + first / grain)
+      }
+    }
+    return withExtendedLifetime((x, wrong)) { (0..<parts).allSatisfy { wrong.integers[$0] == 0 } ? pixels : nil }
   }
 
   public func allFinite(_ x: DeviceTensor) -> Bool {

@@ -19,6 +19,12 @@ extension CPUBackend {
     }
   }
 
+  /// The bytes of rows that are being written, with their scales: to be filled row by row while these are in the cache, and
+  /// kept with them. nil in the other precisions.
+  func bytesForm(rows: Int, width: Int) -> HostStorage? {
+    precision == .int8 ? memory.allocate(rows * width, form: .int8, scales: memory.allocate(rows * 4)) : nil
+  }
+
   /// bf16, rounded to nearest even.
   func rounded(_ x: DeviceTensor) -> HostStorage {
     let storage = host(x.storage)

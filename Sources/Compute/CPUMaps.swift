@@ -31,6 +31,17 @@ extension CPUBackend {
       var finish = Finish(width: weight.outputs, activation: activation, out: host(out.storage))
       finish.bias = packed.bias.map { UnsafePointer($0.floats) }
       finish.residual = residual.map { host($0.storage) }
+      if let small = packed.small, stride == .one, padding == .all(1), activation == .none || activation == .relu,
+        (history?.shape[0] ?? 0) == weight.kernel.frames - 1,
+        residual.map({ host($0.storage).form == .bf16 }) ?? true
+      {
+        withExtendedLifetime((x, history, weight, residual)) {
+          convolve(
+            x, after: history, small, shape: shape, residual: residual.map { host($0.storage) },
+            rectified: activation == .relu, into: host(out.storage))
+        }
+        return out
+      }
       withExtendedLifetime((x, history, weight, residual)) {
         convolve(
           x, after: history, weight, packed, stride: stride, padding: padding, shape: shape, finish: finish)

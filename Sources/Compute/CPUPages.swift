@@ -35,16 +35,12 @@ final class CPUPagePool: PagePool, @unchecked Sendable {
       temporal: pages * layout.tokensPerPage * layout.temporalChannels * 4, counts: pages * 4,
       statistics: pages * statisticsStride * 4
     )
-    keyMemory = memory.allocate(sizes.keys)
-    valueMemory = memory.allocate(sizes.values)
-    temporalMemory = sizes.temporal > 0 ? memory.allocate(sizes.temporal) : nil
-    counts = memory.allocate(sizes.counts)
-    statistics = memory.allocate(sizes.statistics)
     // Padding is read by whole vectors, so it must be finite.
-    keyMemory.floats.initialize(repeating: 0, count: sizes.keys / 4)
-    valueMemory.floats.initialize(repeating: 0, count: sizes.values / 4)
-    counts.integers.initialize(repeating: 0, count: pages)
-    statistics.floats.initialize(repeating: 0, count: sizes.statistics / 4)
+    keyMemory = memory.allocateZeros(sizes.keys)
+    valueMemory = memory.allocateZeros(sizes.values)
+    temporalMemory = sizes.temporal > 0 ? memory.allocateZeros(sizes.temporal) : nil
+    counts = memory.allocateZeros(sizes.counts)
+    statistics = memory.allocateZeros(sizes.statistics)
     bytes = sizes.keys + sizes.values + sizes.temporal + sizes.counts + sizes.statistics
   }
 

@@ -1,44 +1,71 @@
+import CKernels
 import COneDNN
 
 // Products and convolutions of reduced precision.
 extension CPUBackend {
-  /// Rows of one part. Fixed, so that results do not depend on threads.
+  /// Rows of one part at most. Fixed, so that results do not depend on threads.
   private static let panelRows = 64
 
-  /// `x W^T` in panels, each finished while it is in cache.
-  func product(_ x: DeviceTensor, _ layer: PackedLayer, inputs: Int, finish: Finish) {
+  /// A run of output columns of one of several layers.
+  private struct Piece {
+    let finish: Finish
+    let column, columns: Int
+    /// Of all panels but the last, and of that, which may be lower.
+    let whole, last: PackedMatrix.Plan
+    /// Bytes of the finished rows for the next layer, if they are whole here.
+    let next: HostStorage?
+  }
+
+  /// `x W^T` of layers of one precision in panels, each finished while it is in cache.
+  func products(_ x: DeviceTensor, _ jobs: [(layer: PackedLayer, finish: Finish)], inputs: Int) {
     let rows = x.count / inputs
-    let bytes = layer.scales != nil
+    let bytes = jobs.first?.layer.scales != nil
     let source = bytes ? quantised(x, width: inputs) : rounded(x)
     let down = (rows + CPUBackend.panelRows - 1) / CPUBackend.panelRows
-    let tail = rows - (down - 1) * CPUBackend.panelRows
-    // The last panel may be lower: another plan.
-    let plans = layer.matrices.map { matrix -> (whole: PackedMatrix.Plan, last: PackedMatrix.Plan) in
-      func plan(_ rows: Int) -> PackedMatrix.Plan {
-        var sizes = lt_dnn_sizes()
-        sizes.rows = Int32(rows)
-        return matrix.plan(sizes)
+    // Of even size: a short last panel would leave a thread idle.
+    let panelRows = (rows + down - 1) / down
+    let tail = rows - (down - 1) * panelRows
+    let pieces = jobs.flatMap { layer, finish -> [Piece] in
+      let matrices = layer.matrices
+      // What follows an activation in bytes is a layer in bytes.
+      let isRounded = bytes && finish.out.form == .bf16 && matrices.count == 1
+      let next =
+        isRounded ? memory.allocate(rows * finish.width, form: .int8, scales: memory.allocate(rows * 4)) : nil
+      return matrices.indices.map { i in
+        func plan(_ rows: Int) -> PackedMatrix.Plan {
+          var sizes = lt_dnn_sizes()
+          sizes.rows = Int32(rows)
+          return matrices[i].plan(sizes)
+        }
+        let last = plan(tail)
+        return Piece(
+          finish: finish, column: matrices[..<i].reduce(0) { $0 + $1.outputs }, columns: matrices[i].outputs,
+          whole: down > 1 && tail != panelRows ? plan(panelRows) : last, last: last, next: next)
       }
-      let last = plan(tail)
-      return (down > 1 && tail != CPUBackend.panelRows ? plan(CPUBackend.panelRows) : last, last)
     }
-    let starts = layer.matrices.indices.map { i in layer.matrices[..<i].reduce(0) { $0 + $1.outputs } }
     // Panel after panel of the same columns, whose weights stay in the cache.
-    workers.run(parts: down * plans.count) { part in
-      let (piece, panel) = (part / down, part % down)
-      let plan = panel == down - 1 ? plans[piece].last : plans[piece].whole
-      let row = panel * CPUBackend.panelRows
-      let height = panel == down - 1 ? tail : CPUBackend.panelRows
-      let columns = layer.matrices[piece].outputs
+    workers.run(parts: down * pieces.count) { part in
+      let (piece, panel) = (pieces[part / down], part % down)
+      let plan = panel == down - 1 ? piece.last : piece.whole
+      let row = panel * panelRows
+      let height = panel == down - 1 ? tail : panelRows
+      let (finish, columns) = (piece.finish, piece.columns)
       let sums = memory.allocate(height * columns * 4)
       let scratch = memory.allocate(plan.scratchBytes)
       withExtendedLifetime((sums, scratch)) {
         plan.run(source.address + row * inputs * (bytes ? 1 : 2), into: sums.floats, scratch: scratch.address)
         finish.apply(
-          sums.floats, stride: columns, row: row, rows: height, column: starts[piece], columns: columns,
+          sums.floats, stride: columns, row: row, rows: height, column: piece.column, columns: columns,
           rowScales: source.scales.map { UnsafePointer($0.floats + row) })
+        if let next = piece.next, let scales = next.scales {
+          for r in row..<row + height {
+            lt_quantise_row_bf16(
+              scales.floats + r, next.bytes + r * columns, finish.out.halves + r * columns, Int32(columns))
+          }
+        }
       }
     }
+    for piece in pieces { if let next = piece.next { piece.finish.out.keep(next) } }
   }
 
   /// Floats of sums that one part of a convolution makes at most: they are added to by each time tap.

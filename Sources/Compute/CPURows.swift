@@ -62,6 +62,26 @@ extension CPUBackend {
     return out
   }
 
+  public func linears(_ x: DeviceTensor, _ weights: [LinearWeight]) -> [DeviceTensor] {
+    let layers = weights.compactMap { $0.storage as? PackedLayer }
+    guard let first = layers.first, layers.count == weights.count,
+      layers.allSatisfy({ ($0.scales == nil) == (first.scales == nil) })
+    else { return weights.map { linear(x, $0, activation: .none) } }
+    precondition(weights.allSatisfy { x.shape.last == $0.inputs }, "rows \(x.shape) for layers of other inputs")
+    let outs = weights.map { make(x.shape.dropLast() + [$0.outputs]) }
+    withExtendedLifetime((x, weights)) {
+      products(
+        x,
+        zip(layers, outs).map { layer, out in
+          var finish = Finish(width: out.shape[out.shape.count - 1], out: host(out.storage))
+          finish.bias = layer.bias.map { UnsafePointer($0.floats) }
+          finish.columnScales = layer.scales.map { UnsafePointer($0.floats) }
+          return (layer, finish)
+        }, inputs: weights[0].inputs)
+    }
+    return outs
+  }
+
   private func affine(_ x: DeviceTensor, _ weight: LinearWeight, _ finish: Finish) {
     precondition(x.shape.last == weight.inputs, "rows \(x.shape) for a layer of \(weight.inputs) inputs")
     var finish = finish
@@ -69,7 +89,7 @@ extension CPUBackend {
       if let packed = weight.storage as? PackedLayer {
         finish.bias = packed.bias.map { UnsafePointer($0.floats) }
         finish.columnScales = packed.scales.map { UnsafePointer($0.floats) }
-        product(x, packed, inputs: weight.inputs, finish: finish)
+        products(x, [(packed, finish)], inputs: weight.inputs)
       } else {
         let layer = layer(weight.storage)
         finish.bias = layer.bias.map { UnsafePointer($0.floats) }
@@ -105,6 +125,7 @@ extension CPUBackend {
     let rounds = precision == .bf16
     let out = make(x.shape, rounds ? .bf16 : .f32)
     let (source, result) = (floats(x), host(out.storage))
+    let next = bytesForm(rows: x.count / width, width: width)
     withExtendedLifetime(x) {
       parallel(x.count / width, grain: 32) { range in
         withUnsafeTemporaryAllocation(of: Float.self, capacity: width) { buffer in
@@ -112,10 +133,15 @@ extension CPUBackend {
           for r in range {
             norm(r, rounds ? row : result.floats + r * width, source + r * width)
             if rounds { lt_round_bf16(result.halves + r * width, row, Int64(width)) }
+            if let next, let scales = next.scales {
+              lt_quantise_row_f32(
+                scales.floats + r, next.bytes + r * width, result.floats + r * width, Int32(width))
+            }
           }
         }
       }
     }
+    if let next { host(out.storage).keep(next) }
     return out
   }
 

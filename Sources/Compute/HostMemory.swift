@@ -31,14 +31,18 @@ final class HostStorage: DeviceStorage, @unchecked Sendable {
   let address: UnsafeMutableRawPointer
   let capacity: Int
   let form: Form
+  /// Whether the block is mapped from the system alone, and goes back to it.
+  private let isMapped: Bool
   /// The float32 scales of rows in bytes.
   let scales: HostStorage?
   private let allocator: HostAllocator
   private let otherForms = Mutex<[Form: HostStorage]>([:])
 
   init(
-    address: UnsafeMutableRawPointer, capacity: Int, form: Form, scales: HostStorage? = nil, allocator: HostAllocator
+    address: UnsafeMutableRawPointer, capacity: Int, form: Form, scales: HostStorage? = nil, isMapped: Bool = false,
+    allocator: HostAllocator
   ) {
+    self.isMapped = isMapped
     self.address = address
     self.capacity = capacity
     self.form = form
@@ -58,7 +62,12 @@ final class HostStorage: DeviceStorage, @unchecked Sendable {
     }
   }
 
-  deinit { allocator.recycle(address, capacity) }
+  /// Takes over another form of the same numbers, made on the way by who wrote this one, before it is handed out.
+  func keep(_ other: HostStorage) { otherForms.withLock { $0[other.form] = other } }
+
+  deinit {
+    if isMapped { munmap(address, capacity) } else { allocator.recycle(address, capacity) }
+  }
 
   var floats: UnsafeMutablePointer<Float> { address.assumingMemoryBound(to: Float.self) }
   var integers: UnsafeMutablePointer<Int32> { address.assumingMemoryBound(to: Int32.self) }
@@ -90,6 +99,20 @@ final class HostAllocator: Sendable {
     let kept = free.withLock { state -> UnsafeMutableRawPointer? in state.blocks[size]?.popLast() }
     let address = kept ?? UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
     return HostStorage(address: address, capacity: size, form: form, scales: scales, allocator: self)
+  }
+
+  /// A block of zeros that is kept for long, such as a page pool. The system gives zeros anyway, and its memory when it is
+  /// first touched.
+  func allocateZeros(_ bytes: Int) -> HostStorage {
+    let page = 1 << 12
+    let size = max(1, (bytes + page - 1) / page) * page
+    if let address = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), address != MAP_FAILED
+    {
+      return HostStorage(address: address, capacity: size, form: .f32, isMapped: true, allocator: self)
+    }
+    let block = allocate(bytes)
+    memset(block.address, 0, bytes)
+    return block
   }
 
   fileprivate func recycle(_ address: UnsafeMutableRawPointer, _ size: Int) {

@@ -1,5 +1,6 @@
 import CKernels
 import COneDNN
+import Synchronization
 import Tensors
 
 /// A matrix or a kernel in the order that oneDNN reads fastest.
@@ -57,8 +58,20 @@ final class PackedMatrix: @unchecked Sendable {
 
 /// A weight for oneDNN, with its bias and scales.
 final class PackedLayer: DeviceStorage, Sendable {
-  /// Of a linear layer: runs of output columns, side by side. Of a convolution: its time taps, first frame first.
-  let matrices: [PackedMatrix]
+  /// Of a linear layer: runs of output columns, side by side. Of a convolution: its time taps, first frame first. Made when
+  /// they are first asked for, which for a convolution with a kernel of its own may be never.
+  var matrices: [PackedMatrix] {
+    packed.withLock { packed in
+      if let packed { return packed }
+      let made = make()
+      packed = made
+      return made
+    }
+  }
+  private let packed: Mutex<[PackedMatrix]?>
+  private let make: @Sendable () -> [PackedMatrix]
+  /// Of a convolution that `CKernels` has a kernel for.
+  let small: SmallConvolution?
   let bias: HostStorage?
   /// Of a weight in bytes: one per output.
   let scales: HostStorage?
@@ -66,10 +79,15 @@ final class PackedLayer: DeviceStorage, Sendable {
   let isPointwise: Bool
 
   init(matrices: [PackedMatrix], bias: HostStorage?, scales: HostStorage?, isPointwise: Bool = false) {
-    self.matrices = matrices
-    self.bias = bias
-    self.scales = scales
-    self.isPointwise = isPointwise
+    packed = Mutex(matrices)
+    make = { matrices }
+    (small, self.bias, self.scales, self.isPointwise) = (nil, bias, scales, isPointwise)
+  }
+
+  init(small: SmallConvolution, bias: HostStorage?, matrices: @escaping @Sendable () -> [PackedMatrix]) {
+    packed = Mutex(nil)
+    make = matrices
+    (self.small, self.bias, scales, isPointwise) = (small, bias, nil, false)
   }
 }
 
@@ -103,22 +121,27 @@ extension CPUBackend {
     let (outputs, inputs, frames) = (shape[0], shape[1], shape[2])
     let taps = shape[3] * shape[4]
     let values = halves(of: weight)
-    let one = memory.allocate(outputs * inputs * taps * 2, form: .bf16)
     let pointwise = taps == 1
-    let matrices = withExtendedLifetime((values, one)) {
-      (0..<frames).map { frame in
-        for pair in 0..<outputs * inputs {
-          (one.halves + pair * taps).update(from: values.halves + (pair * frames + frame) * taps, count: taps)
+    let memory = memory
+    let matrices: @Sendable () -> [PackedMatrix] = {
+      let one = memory.allocate(outputs * inputs * taps * 2, form: .bf16)
+      return withExtendedLifetime((values, one)) {
+        (0..<frames).map { frame in
+          for pair in 0..<outputs * inputs {
+            (one.halves + pair * taps).update(from: values.halves + (pair * frames + frame) * taps, count: taps)
+          }
+          return PackedMatrix(
+            one.address, type: LT_DNN_BF16, outputs: outputs, inputs: inputs,
+            kernel: pointwise ? (0, 0) : (shape[3], shape[4]))
         }
-        return PackedMatrix(
-          one.address, type: LT_DNN_BF16, outputs: outputs, inputs: inputs,
-          kernel: pointwise ? (0, 0) : (shape[3], shape[4]))
       }
     }
+    let biases = bias.map { host(upload($0).storage) }
+    let small = SmallConvolution(weight, shape: shape, bias: bias, doubles: false, frames: 1, memory: memory)
     return ConvolutionWeight(
       inputs: inputs, outputs: outputs, kernel: (frames, shape[3], shape[4]),
-      storage: PackedLayer(
-        matrices: matrices, bias: bias.map { host(upload($0).storage) }, scales: nil, isPointwise: pointwise))
+      storage: small.map { PackedLayer(small: $0, bias: biases, matrices: matrices) }
+        ?? PackedLayer(matrices: matrices(), bias: biases, scales: nil, isPointwise: pointwise))
   }
 
   private func halves(of weight: Tensor) -> HostStorage {

@@ -1,4 +1,5 @@
 import Foundation
+import Tensors
 
 extension ReferenceBackend {
   // MARK: Feature maps
@@ -61,6 +62,15 @@ extension ReferenceBackend {
     let (input, s) = (values(x), x.shape)
     return map([s[0], 2 * s[1], 2 * s[2], s[3]]) { f, y, x, c in input[((f * s[1] + y / 2) * s[2] + x / 2) * s[3] + c] }
   }
+
+  public func prepareDoubledConvolution(weight: Tensor, frames: Int) -> ConvolutionWeight {
+    _ = ConvolutionShape.doubled(weight, frames: frames)
+    return prepareConvolution(weight: weight, bias: nil)
+  }
+
+  public func convolveDoubled(_ x: DeviceTensor, _ weight: ConvolutionWeight, frames: Int, activation: Activation)
+    -> DeviceTensor
+  { doubledThenConvolved(x, weight, frames: frames, activation: activation) }
 
   public func channelsToFrames(_ x: DeviceTensor, _ n: Int) -> DeviceTensor {
     let (input, s) = (values(x), x.shape)
@@ -142,4 +152,8 @@ extension ReferenceBackend {
   }
 
   public func allFinite(_ x: DeviceTensor) -> Bool { values(x).allSatisfy(\.isFinite) }
+
+  public func downloadPixels(_ x: DeviceTensor) -> Tensor? {
+    allFinite(x) ? Tensor(values(x).map { UInt8(max(0, min(255, $0 * 255))) }, shape: x.shape) : nil
+  }
 }

@@ -69,6 +69,11 @@ public enum Host {
     return max(0, uptime - ticks / Double(sysconf(Int32(_SC_CLK_TCK))))
   }
 
+  /// Programs that wanted to run in the last minute, on average.
+  static var load: Double {
+    lines("/proc/loadavg").first?.split(separator: " ").first.flatMap { Double($0) } ?? 0
+  }
+
   /// Seconds that the threads of this process have computed, all together.
   static var processorSeconds: Double {
     var time = timespec()

@@ -20,7 +20,11 @@ extension ModelInfo {
     lines.append("lora         " + (lora.isEmpty ? "none" : lora.joined(separator: ", ")))
     lines += missing.map { "missing: \($0)" } + warnings.map { "warning: \($0)" }
     lines.append(
-      "this machine \(threads) core\(threads == 1 ? "" : "s"), kernels for \(simd), keys and values in \(kvFormat)")
+      "this machine \(threads) core\(threads == 1 ? "" : "s"), kernels for \(simd), keys and values in \(kvFormat), "
+        + "layers in \(precision)")
+    for (name, kernel) in kernels.sorted(by: { $0.key < $1.key }) {
+      lines.append("  --precision \(name) multiplies by \(kernel)" + (name == precision ? " (default)" : ""))
+    }
     return lines.joined(separator: "\n")
   }
 }

@@ -1,3 +1,4 @@
+import Compute
 import Foundation
 import Tensors
 import WanModel
@@ -41,6 +42,10 @@ public struct ModelInfo: Encodable, Sendable {
   public let missing: [String]
   public let warnings: [String]
   public let simd: String
+  /// The precision of a run by default.
+  public let precision: String
+  /// What multiplies in each precision that this machine has, such as `oneDNN 2.6.3 brgemm:avx512_core_bf16`.
+  public let kernels: [String: String]
   /// How a run keeps keys and values by default.
   public let kvFormat: String
   public let threads: Int
@@ -70,6 +75,13 @@ public struct ModelInfo: Encodable, Sendable {
     missing = model.missing
     warnings = model.warnings
     simd = Host.simd
+    precision = settings.precision.rawValue
+    var kernels: [String: String] = [:]
+    for precision in Precision.allCases where precision.isSupported {
+      kernels[precision.rawValue] =
+        precision.implementation.map { "\(Precision.library ?? "") \($0)" } ?? "OpenBLAS"
+    }
+    self.kernels = kernels
     threads = Host.physicalCores
   }
 

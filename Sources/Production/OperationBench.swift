@@ -18,13 +18,20 @@ public struct OperationBench: Encodable, Sendable {
     public let processorSeconds: Double
     /// Floating-point operations, a multiplication and an addition counted as two.
     public let flops: Double
+    /// Bytes that must be read and written at least, each once: weights, inputs, pages and results.
+    public let bytes: Double
     /// Billions of them per second.
+    public var gigabytesPerSecond: Double { bytes / seconds / 1e9 }
+    /// Operations of one processor over the best of one core in the same precision; 0 if none are counted.
+    public let peakShare: Double
+    /// Billions of operations per second.
     public var gigaflopsPerSecond: Double { flops / seconds / 1e9 }
     /// Billions of them per second of one processor.
     public var gigaflopsPerProcessorSecond: Double { flops / processorSeconds / 1e9 }
 
     enum CodingKeys: String, CodingKey {
-      case name, seconds, processorSeconds, flops, gigaflopsPerSecond, gigaflopsPerProcessorSecond
+      case name, seconds, processorSeconds, flops, bytes, gigaflopsPerSecond, gigaflopsPerProcessorSecond, peakShare
+      case gigabytesPerSecond
     }
     public func encode(to encoder: any Encoder) throws {
       var container = encoder.container(keyedBy: CodingKeys.self)
@@ -32,6 +39,9 @@ public struct OperationBench: Encodable, Sendable {
       try container.encode(seconds, forKey: .seconds)
       try container.encode(processorSeconds, forKey: .processorSeconds)
       try container.encode(flops, forKey: .flops)
+      try container.encode(bytes, forKey: .bytes)
+      try container.encode(gigabytesPerSecond, forKey: .gigabytesPerSecond)
+      try container.encode(peakShare, forKey: .peakShare)
       try container.encode(gigaflopsPerSecond, forKey: .gigaflopsPerSecond)
       try container.encode(gigaflopsPerProcessorSecond, forKey: .gigaflopsPerProcessorSecond)
     }
@@ -79,21 +89,39 @@ public struct OperationBench: Encodable, Sendable {
       backend.prepareLinear(weight: backend.download(numbers([out, input])), bias: backend.download(numbers([out])))
     }
     var rows: [Row] = []
-    func time(_ name: String, _ flops: Double, _ body: () throws -> Void) rethrows {
-      let (seconds, processorSeconds) = try OperationBench.median(of: repeats, body)
-      rows.append(Row(name: name, seconds: seconds, processorSeconds: processorSeconds, flops: flops))
-    }
     (peaks, memoryGigabytesPerSecond) = OperationBench.limits(threads: threads, repeats: repeats)
+    let peak = (peaks[settings.precision.rawValue] ?? 0) * 1e9
+    func time(_ name: String, _ flops: Double, bytes: Double, _ body: () throws -> Void) rethrows {
+      let (seconds, processorSeconds) = try OperationBench.median(of: repeats, body)
+      rows.append(
+        Row(
+          name: name, seconds: seconds, processorSeconds: processorSeconds, flops: flops, bytes: bytes,
+          peakShare: peak > 0 ? flops / processorSeconds / peak : 0))
+    }
+    // Bytes of one weight in a block, and of a token's key and value in memory.
+    let weightBytes = settings.precision == .f32 ? 4.0 : settings.precision == .bf16 ? 2 : 1
+    let pageBytes = 2 * Double(d) * (settings.pages == .f32 ? 4 : settings.pages == .bf16 ? 2 : 1)
+    func layerBytes(_ inputs: Int, _ outputs: Int) -> Double {
+      weightBytes * Double(inputs * outputs) + 4 * Double(tokens * (inputs + outputs))
+    }
 
     if parts.contains(.linear) {
       let (x, hidden) = (numbers([tokens, d]), numbers([tokens, c.feedForward]))
       let (square, up, down) = (layer(d, d), layer(c.feedForward, d), layer(d, c.feedForward))
       let product = 2 * Double(tokens) * Double(d)
-      time("linear \(tokens) x \(d) -> \(d)", product * Double(d)) { _ = backend.linear(x, square, activation: .none) }
-      time("linear \(tokens) x \(d) -> \(c.feedForward), gelu", product * Double(c.feedForward)) {
+      time("linear \(tokens) x \(d) -> \(d)", product * Double(d), bytes: layerBytes(d, d)) {
+        _ = backend.linear(x, square, activation: .none)
+      }
+      time(
+        "linear \(tokens) x \(d) -> \(c.feedForward), gelu", product * Double(c.feedForward),
+        bytes: layerBytes(d, c.feedForward)
+      ) {
         _ = backend.linear(x, up, activation: .geluTanh)
       }
-      time("linear \(tokens) x \(c.feedForward) -> \(d)", product * Double(c.feedForward)) {
+      time(
+        "linear \(tokens) x \(c.feedForward) -> \(d)", product * Double(c.feedForward),
+        bytes: layerBytes(c.feedForward, d)
+      ) {
         _ = backend.linear(hidden, down, activation: .none)
       }
     }
@@ -114,10 +142,17 @@ public struct OperationBench: Encodable, Sendable {
           pass()  // What is read must have been written.
           let keys = memory.pagesRead * geometry.tile.tokens
           let seen = "\(memory.visibleFrames) frames in memory"
-          time("attention, \(seen)", 4 * Double(d) * Double(tokens) * Double(keys)) {
+          let rows = 8 * Double(tokens * d)
+          time(
+            "attention, \(seen)", 4 * Double(d) * Double(tokens) * Double(keys), bytes: pageBytes * Double(keys) + rows
+          ) {
             _ = memory.attend(layer: 0, queries: queries, scale: 0.1)
           }
-          time("pass, \(seen)", c.flops(tokens: Double(tokens), keys: Double(keys))) { pass() }
+          let weights = weightBytes * Double(c.layers * (6 * d * d + 2 * d * c.feedForward))
+          time(
+            "pass, \(seen)", c.flops(tokens: Double(tokens), keys: Double(keys)),
+            bytes: weights + Double(c.layers) * pageBytes * Double(keys + tokens)
+          ) { pass() }
         }
         // A memory policy may judge pages by what the clean pass reads of them.
         memory.beginCleanPass()
@@ -130,7 +165,10 @@ public struct OperationBench: Encodable, Sendable {
       for frames in [3, 21] {
         let (pool, slots) = OperationBench.wanPages(frames, on: backend) { numbers($0) }
         let queries = numbers([4680, 128])
-        time("attention of a head of Wan 1.3B, \(frames) frames", 4 * 128 * 4680 * 1560 * Double(frames)) {
+        time(
+          "attention of a head of Wan 1.3B, \(frames) frames", 4 * 128 * 4680 * 1560 * Double(frames),
+          bytes: pageBytes / Double(d) * 128 * 1560 * Double(frames) + 8 * 4680 * 128
+        ) {
           _ = backend.attend(
             queries, tiles: RowTiles(rows: 4680, tokens: 60), pool: pool, layer: 0, lists: PageLists(shared: slots),
             scale: 0.088, answers: [])
@@ -140,8 +178,12 @@ public struct OperationBench: Encodable, Sendable {
     if parts.contains(.decode), settings.model.autoencoder != nil {
       let decoder = try settings.model.loadDecoder(on: backend)
       let pixels = frames * decoder.framesPerLatent
-      // The call that is not counted is the stream's first, which makes fewer frames.
-      try time("decode of a chunk, \(pixels) frames", 0) { _ = try decoder.decode(latents) }
+      // The call that is not counted is the stream's first, which makes fewer frames. Of the bytes, those that leave.
+      let (height, width) = (settings.rollout.latentHeight, settings.rollout.latentWidth)
+      try time(
+        "decode of a chunk, \(pixels) frames", Double(frames) * decoder.operations(height: height, width: width),
+        bytes: 4 * Double(latents.count) + 4 * Double(pixels * 3 * 64 * height * width)
+      ) { _ = try decoder.decode(latents) }
     }
     if parts.contains(.start), settings.model.autoencoder != nil {
       let decoder = try settings.model.loadDecoder(on: backend)
@@ -151,7 +193,7 @@ public struct OperationBench: Encodable, Sendable {
       rows.append(
         Row(
           name: "decode of a stream's first \(pixels) frames", seconds: (clock.now - start).seconds,
-          processorSeconds: Host.processorSeconds - before, flops: 0))
+          processorSeconds: Host.processorSeconds - before, flops: 0, bytes: 0, peakShare: 0))
     }
     peakBytes = Host.memory.peak
     processor = Host.processor
@@ -169,20 +211,25 @@ public struct OperationBench: Encodable, Sendable {
       random.initial(chunk: 0, frames: 1, channels: 1, height: 1, width: count).reshaped(shape))
   }
 
-  /// Median seconds of a call, on the clock and of the processor. A first call takes memory and fills caches.
+  /// Median seconds of a call on the clock, and mean ones of the processor. A first call takes memory and fills caches.
+  ///
+  /// The system counts a thread that goes on running at its next tick only, and the pool's threads do: so what is short is
+  /// called again until the ticks no longer matter.
   private static func median(of repeats: Int, _ body: () throws -> Void) rethrows -> (clock: Double, processor: Double)
   {
     let clock = ContinuousClock()
-    var (seconds, processorSeconds): ([Double], [Double]) = ([], [])
+    var seconds: [Double] = []
     try body()
-    for _ in 0..<repeats {
-      let (start, before) = (clock.now, Host.processorSeconds)
+    let (first, before) = (clock.now, Host.processorSeconds)
+    while seconds.count < repeats || (clock.now - first).seconds < leastSeconds {
+      let start = clock.now
       try body()
       seconds.append((clock.now - start).seconds)
-      processorSeconds.append(Host.processorSeconds - before)
     }
-    return (seconds.sorted()[repeats / 2], processorSeconds.sorted()[repeats / 2])
+    return (seconds.sorted()[seconds.count / 2], (Host.processorSeconds - before) / Double(seconds.count))
   }
+
+  private static let leastSeconds = 0.1
 
   /// See ``peaks`` and ``memoryGigabytesPerSecond``.
   private static func limits(threads: Int, repeats: Int) -> (peaks: [String: Double], memory: Double) {
@@ -256,13 +303,16 @@ public struct OperationBench: Encodable, Sendable {
     let head = [
       "\(model) on \(processor), \(backend)",
       "one core at most: \(peak); memory \(String(format: "%.1f", memoryGigabytesPerSecond)) GB/s",
-      String(repeating: " ", count: width) + "       time    processor    GFLOP/s      of one core",
+      String(repeating: " ", count: width)
+        + "       time    processor    GFLOP/s      of one core    of its peak     GB/s",
     ]
     let lines = rows.map { row in
       let name = row.name + String(repeating: " ", count: width - row.name.count)
       let rate =
         row.flops > 0
-        ? String(format: "%10.1f %16.1f", row.gigaflopsPerSecond, row.gigaflopsPerProcessorSecond) : ""
+        ? String(
+          format: "%10.1f %16.1f %12.0f %% %8.1f", row.gigaflopsPerSecond, row.gigaflopsPerProcessorSecond,
+          100 * row.peakShare, row.gigabytesPerSecond) : ""
       return String(format: "%@ %8.3f ms %8.3f ms %@", name, row.seconds * 1000, row.processorSeconds * 1000, rate)
     }
     return (head + lines).joined(separator: "\n")

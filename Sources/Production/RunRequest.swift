@@ -94,7 +94,7 @@ public struct RunRequest: Sendable, Codable {
   public var pages: PageFormat?
   /// Constant rate factor and preset of x264.
   public var crf = 18.0
-  public var preset = "medium"
+  public var preset = "veryfast"
   /// What to note of the attention in the run directory; nil for nothing.
   public var recording: Recording?
 

@@ -120,10 +120,11 @@ public struct VideoRun: Sendable {
       // A whole clip is decoded in portions, so that its pixels are never in memory all at once.
       let count = chunk.latents.shape[0]
       for first in stride(from: 0, to: count, by: settings.decodedFrames) {
-        let portion = backend.slice(chunk.latents, first..<min(count, first + settings.decodedFrames))
         let frames = try clock.measure(\.decode) {
-          try VideoRun.frames(decoder.decode(portion), on: backend).prefix(
-            settings.frameLimit.map { $0 - written } ?? .max)
+          // Pixels of one latent frame at a time are in the cache when they become bytes.
+          try (first..<min(count, first + settings.decodedFrames)).flatMap { frame in
+            try VideoRun.frames(decoder.decode(backend.slice(chunk.latents, frame..<frame + 1)), on: backend)
+          }.prefix(settings.frameLimit.map { $0 - written } ?? .max)
         }
         try clock.measure(\.write) { try sink.write(Array(frames), endsChunk: true) }
         if written == before { firstFrameSeconds = Host.processSeconds }
@@ -308,20 +309,14 @@ public struct VideoRun: Sendable {
   ///
   /// - Throws: ``RunError`` for pixels that are no numbers.
   static func frames(_ pixels: DeviceTensor, on backend: any Backend) throws -> [RGBFrame] {
-    guard backend.allFinite(pixels) else {
+    guard let values = backend.downloadPixels(pixels) else {
       throw RunError("the decoder gave NaN or infinity; the weights of the autoencoder are damaged")
     }
     let (count, height, width) = (pixels.shape[0], pixels.shape[1], pixels.shape[2])
-    let values = backend.download(pixels)
     let size = height * width * 3
     return values.withUnsafeBytes { bytes in
-      let numbers = bytes.bindMemory(to: Float.self)
-      return (0..<count).map { frame in
-        let picture = [UInt8](unsafeUninitializedCapacity: size) { out, initialized in
-          for i in 0..<size { out[i] = UInt8(max(0, min(255, numbers[frame * size + i] * 255))) }
-          initialized = size
-        }
-        return RGBFrame(width: width, height: height, pixels: picture)
+      (0..<count).map { frame in
+        RGBFrame(width: width, height: height, pixels: Array(bytes[frame * size..<(frame + 1) * size]))
       }
     }
   }

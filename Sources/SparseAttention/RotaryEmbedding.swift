@@ -40,7 +40,19 @@ public struct RotaryEmbedding: Sendable, Equatable {
     let time = table(framePositions.count, temporalChannels) { framePositions[$0] }
     let side = 1 + (tokens.map { max($0.row, $0.column) }.max() ?? 0)
     let space = table(side, spatialChannels) { $0 }
-    return make(tokens.map { time[$0.frame] + space[$0.row] + space[$0.column] }, headDim: headDim, on: backend)
+    // The turns of each axis once, not of each token.
+    func turns(_ function: (Double) -> Double) -> DeviceTensor {
+      let (time, space) = (time.map { $0.map { Float(function($0)) } }, space.map { $0.map { Float(function($0)) } })
+      var rows: [Float] = []
+      rows.reserveCapacity(tokens.count * headDim / 2)
+      for token in tokens {
+        rows += time[token.frame]
+        rows += space[token.row]
+        rows += space[token.column]
+      }
+      return backend.upload(Tensor(rows, shape: [tokens.count, headDim / 2]))
+    }
+    return Rotary(cosines: turns { cos($0) }, sines: turns { sin($0) }, headDim: headDim)
   }
 
   /// Turns of the temporal channels alone, one row per position.

@@ -100,7 +100,7 @@ public struct OutputSettings: Sendable {
   /// mp4: constant rate factor of x264, 1 (largest) to 51. 18 is visually lossless for most content.
   public var crf: Double = 18
   /// mp4: x264 preset, speed against size.
-  public var preset: String = "medium"
+  public var preset: String = "veryfast"
   /// mp4: texts for the file, such as `comment` (how to repeat the run) and `description` (the prompt).
   public var metadata: [String: String] = [:]
   /// HLS: seconds of the longest chunk, which players are told from the beginning; 0 if unknown.
@@ -109,7 +109,7 @@ public struct OutputSettings: Sendable {
   public var keptSegments: Int?
 
   public init(
-    width: Int, height: Int, frameRate: FrameRate, crf: Double = 18, preset: String = "medium",
+    width: Int, height: Int, frameRate: FrameRate, crf: Double = 18, preset: String = "veryfast",
     metadata: [String: String] = [:]
   ) {
     self.width = width

@@ -12,6 +12,9 @@ final class H264Encoder {
   static let presets = [
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
   ]
+  /// Presets that let a frame refer to one other only. x264 then makes every intra frame a key frame, as nothing behind it can
+  /// refer to what is before it.
+  private static let shortSighted = ["ultrafast", "superfast", "veryfast"]
   /// Part of the result, so the same everywhere: how many threads x264 uses decides which bytes it writes.
   private static let threads: Int32 = 4
   /// Key frames inside a long chunk, in seconds, so that a player can seek.
@@ -125,6 +128,7 @@ final class H264Encoder {
       max(1, min(1000, (settings.frameRate.framesPerSecond * H264Encoder.keyFrameSeconds).rounded())))
     // A cut inside a chunk gets an intra frame, but no key frame: those mark chunks.
     opened.pointee.keyint_min = opened.pointee.gop_size
+    if H264Encoder.shortSighted.contains(settings.preset) { opened.pointee.refs = 2 }
     opened.pointee.thread_count = H264Encoder.threads
     opened.pointee.flags |= AV_CODEC_FLAG_GLOBAL_HEADER | AV_CODEC_FLAG_BITEXACT
     try check(av_opt_set(opened.pointee.priv_data, "preset", settings.preset, 0))

@@ -37,7 +37,7 @@ struct JobOptions: ParsableArguments {
   var crf = 18.0
 
   @Option(help: "Preset of x264, ultrafast to veryslow.")
-  var preset = "medium"
+  var preset = "veryfast"
 
   @Flag(name: [.long, .customShort("q")], help: "Say nothing but warnings and errors.")
   var quiet = false

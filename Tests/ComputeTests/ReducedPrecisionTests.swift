@@ -131,6 +131,12 @@ import Testing
       ([2, 9, 8, 12], 0, 5, [1, 1, 1], .one, .all(0)),
       ([2, 8, 6, 3], 0, 4, [3, 3], ConvolutionStride(space: 2), .all(1)),
       ([1, 33, 21, 96], 2, 96, [3, 3, 3], .one, .all(1)),
+      // Of few channels, which have a kernel of their own.
+      ([3, 7, 13, 24], 1, 24, [2, 3, 3], .one, .all(1)),
+      ([1, 5, 9, 16], 0, 3, [3, 3], .one, .all(1)),
+      ([2, 1, 1, 8], 1, 1, [2, 3, 3], .one, .all(1)),
+      ([3, 11, 4, 48], 0, 40, [3, 3], .one, .all(1)),
+      ([2, 3, 30, 56], 0, 17, [3, 3], .one, .all(1)),
     ]
     for c in cases {
       let x = random.tensor(c.map)
@@ -194,6 +200,90 @@ import Testing
         run(rounded, $0)
       } fast: {
         run({ $0 }, $0)
+      }
+    }
+  }
+
+  @Test("Convolutions behind a doubling agree with doubling first", arguments: Precision.allCases.filter(\.isSupported))
+  func convolutionsBehindADoublingAgree(precision: Precision) {
+    var random = RandomTensors()
+    let cases = [
+      ([1, 1, 1, 8], 32, 1), ([2, 5, 7, 64], 48, 1), ([1, 6, 13, 48], 24, 2), ([3, 4, 17, 24], 16, 2),
+      ([1, 3, 5, 40], 20, 3), ([1, 2, 3, 5], 4, 2), ([1, 9, 6, 96], 80, 1),
+    ]
+    for (map, outputs, frames) in cases {
+      let (x, w) = (random.tensor(map), random.tensor([frames * outputs, map[3], 3, 3], scale: 0.2))
+      func run(_ backend: any Backend) -> [DeviceTensor] {
+        [Activation.none, .relu, .silu].map {
+          backend.convolveDoubled(
+            backend.upload(x), backend.prepareDoubledConvolution(weight: w, frames: frames), frames: frames,
+            activation: $0)
+        }
+      }
+      // Sums of weights are rounded where each of them would be, and so is what comes out.
+      check("doubled \(map)", precision, tolerance: precision == .f32 ? 3e-6 : 1.5e-2, seed: random.seed) {
+        run($0)
+      } fast: {
+        run($0)
+      }
+    }
+  }
+
+  @Test(
+    "Blocks of a small decoder add their input in bf16 as the reference does", .enabled(if: Precision.bf16.isSupported))
+  func residualsInBF16() {
+    var random = RandomTensors()
+    for (map, threads) in [([2, 9, 15, 24], 1), ([1, 4, 33, 64], 3), ([3, 5, 6, 16], 2)] {
+      let channels = map[3]
+      let (x, first) = (random.tensor(map), random.tensor([channels, channels, 3, 3], scale: 0.1))
+      let (second, bias) = (random.tensor([channels, channels, 3, 3], scale: 0.1), random.tensor(channels))
+      func block(_ backend: any Backend) -> Tensor {
+        func convolve(_ x: DeviceTensor, _ w: Tensor, addedTo residual: DeviceTensor?) -> DeviceTensor {
+          backend.convolve(
+            x, after: nil, backend.prepareConvolution(weight: w, bias: bias), stride: .one, padding: .all(1),
+            addedTo: residual, activation: .relu)
+        }
+        let y = convolve(backend.upload(x), first, addedTo: nil)
+        return backend.download(convolve(y, second, addedTo: y))
+      }
+      let error = distance(block(CPUBackend(threads: threads, precision: .bf16)), block(ReferenceBackend()))
+      #expect(error < 8e-3, "\(map): relative error \(error), seed \(random.seed)")
+    }
+  }
+
+  @Test("Layers of one input agree with each of them alone", arguments: Precision.allCases.filter(\.isSupported))
+  func layersOfOneInputAgree(precision: Precision) {
+    var random = RandomTensors()
+    for (rows, inputs) in [(1, 3), (70, 65), (480, 96)] {
+      let backend = CPUBackend(threads: 2, precision: precision)
+      let x = backend.upload(random.tensor(rows, inputs))
+      let layers = [33, 64, 1600].map {
+        backend.prepareLinear(weight: random.tensor([$0, inputs], scale: 0.1), bias: random.tensor($0))
+      }
+      let together = backend.linears(x, layers)
+      for (i, layer) in layers.enumerated() {
+        let alone = backend.download(backend.linear(x, layer, activation: .none))
+        #expect(
+          backend.download(together[i]).floats() == alone.floats() && together[i].shape == alone.shape,
+          "layer \(i) of \(rows) x \(inputs), seed \(random.seed)")
+      }
+    }
+  }
+
+  @Test("Pixels are limited, truncated, and refused with NaN or infinity")
+  func pixelsForTheHost() {
+    var random = RandomTensors()
+    var values = random.tensor([3, 7, 5, 3]).floats()
+    (values[0], values[1], values[2], values[3], values[4]) = (0, 1, 0.5, 1.0001, -0.2)
+    let backends: [any Backend] = [ReferenceBackend(), CPUBackend(threads: 3)]
+    for backend in backends {
+      let pixels = backend.downloadPixels(backend.upload(Tensor(values, shape: [3, 7, 5, 3])))
+      #expect(pixels?.shape == [3, 7, 5, 3] && pixels?.dtype == .u8)
+      #expect(pixels?.integers() == values.map { Int(max(0, min(255, $0 * 255))) }, "seed \(random.seed)")
+      for wrong in [Float.nan, .infinity, -.infinity] {
+        var damaged = values
+        damaged[314] = wrong
+        #expect(backend.downloadPixels(backend.upload(Tensor(damaged, shape: [315]))) == nil)
       }
     }
   }

@@ -5,10 +5,20 @@
 #include <stdint.h>
 #include "epilogue.h"
 #include "winograd.h"
+#include "convolve.h"
 
 // Which code path the processor gets: "avx512-bf16", "avx512", "avx2" or "baseline". The environment variable
 // LONGTAKE_SIMD names a lower one, for tests.
 const char *lt_simd_level(void);
+
+// Tells the processor that a loop waits for another thread.
+static inline void lt_pause(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
 
 // How the numbers of a page are kept (pages.h has the layouts).
 enum { LT_F32 = 0, LT_BF16 = 1, LT_INT8 = 2 };
@@ -91,6 +101,8 @@ int64_t lt_attend_scratch(int format, int rows, int head_dim);
 enum { LT_NONE = 0, LT_RELU = 1, LT_SILU = 2, LT_GELU_TANH = 3, LT_SOFT_CLAMP_3 = 4 };
 // x[i] = activation(x[i] + bias[i]); bias may be NULL.
 void lt_bias_activate_f32(float *x, const float *bias, int64_t n, int activation);
+// out[i] = 255 x[i], limited to 0...255 and truncated; wrong: whether there is a NaN or an infinity.
+void lt_pixels_of_f32(uint8_t *out, const float *x, int64_t n, int32_t *wrong);
 // out[i] = a x[i] + b y[i]
 void lt_combine_f32(float *out, float a, const float *x, float b, const float *y, int64_t n);
 

@@ -37,11 +37,33 @@ struct TinyVAESource {
       weight: try weights.tensor(name + ".weight"), bias: bias ? try weights.tensor(name + ".bias") : nil)
   }
 
-  /// A 1x1 convolution into `outputs` channels. A file may hold more, for growth in time that this decoder does not do;
-  /// the last ones count.
-  func growth(_ name: String, outputs: Int) throws -> ConvolutionWeight {
-    let weight = try weights.tensor(name + ".weight")
-    return backend.prepareConvolution(weight: weight.rows(weight.shape[0] - outputs..<weight.shape[0]), bias: nil)
+  /// A 1x1 convolution `name`, into `growth` frames, and the 3x3 convolution `next` of each, which nothing stands between but
+  /// a doubling of space: one convolution `[growth outputs, n, 3, 3]` that both make. Neither has a bias, so that a border of
+  /// zeros stays one. A file may hold more growth in time than this decoder does; the last channels count.
+  func growing(_ name: String, _ growth: Int, into next: String) throws -> Tensor {
+    let (grow, out) = (try weights.tensor(name + ".weight"), try weights.tensor(next + ".weight"))
+    let (outputs, width, taps) = (out.shape[0], out.shape[1], out.shape[2] * out.shape[3])
+    let inputs = grow.shape[1]
+    let first = grow.rows(grow.shape[0] - width * growth..<grow.shape[0]).floats()
+    let second = out.floats()
+    var joined = [Float](repeating: 0, count: growth * outputs * inputs * taps)
+    var row = [Double](repeating: 0, count: inputs * taps)
+    for frame in 0..<growth {
+      for output in 0..<outputs {
+        for i in row.indices { row[i] = 0 }
+        for middle in 0..<width {
+          for input in 0..<inputs {
+            let factor = Double(first[(frame * width + middle) * inputs + input])
+            for tap in 0..<taps {
+              row[input * taps + tap] += factor * Double(second[(output * width + middle) * taps + tap])
+            }
+          }
+        }
+        let to = (frame * outputs + output) * inputs * taps
+        for i in row.indices { joined[to + i] = Float(row[i]) }
+      }
+    }
+    return Tensor(joined, shape: [growth * outputs, inputs, out.shape[2], out.shape[3]])
   }
 }
 

@@ -11,9 +11,8 @@ public final class TinyVAEDecoder: VideoDecoder {
 
   private struct Stage: Sendable {
     let blocks: [MemoryBlock]
-    // [growth n, n, 1, 1]
-    let grow: ConvolutionWeight
     let growth: Int
+    // Growth in time and the convolution behind the doubling of space, as one: [growth next, n, 3, 3].
     let out: ConvolutionWeight
   }
   private let backend: any Backend
@@ -28,10 +27,10 @@ public final class TinyVAEDecoder: VideoDecoder {
     stages = try TinyVAE.growth.enumerated().map { stage, growth in
       let start = 3 + 6 * stage
       return Stage(
-        blocks: try (start..<start + 3).map { try MemoryBlock("decoder.\($0)", source) },
-        grow: try source.growth("decoder.\(start + 4).conv", outputs: configuration.decoderWidths[stage] * growth),
-        growth: growth,
-        out: try source.convolution("decoder.\(start + 5)", bias: false))
+        blocks: try (start..<start + 3).map { try MemoryBlock("decoder.\($0)", source) }, growth: growth,
+        out: source.backend.prepareDoubledConvolution(
+          weight: try source.growing("decoder.\(start + 4).conv", growth, into: "decoder.\(start + 5)"),
+          frames: growth))
     }
     last = try source.convolution("decoder.22")
     if let mean = configuration.mean, let deviation = configuration.deviation {
@@ -41,6 +40,22 @@ public final class TinyVAEDecoder: VideoDecoder {
     } else {
       scaling = nil
     }
+  }
+
+  public func operations(height: Int, width: Int) -> Double {
+    func of(_ weight: ConvolutionWeight) -> Double {
+      Double(weight.inputs * weight.outputs * weight.kernel.frames * weight.kernel.rows * weight.kernel.columns)
+    }
+    var (positions, frames, sum) = (Double(height * width), 1.0, 0.0)
+    sum += positions * of(first)
+    for stage in stages {
+      sum += positions * frames * stage.blocks.flatMap(\.convolutions).reduce(0) { $0 + of($1) }
+      positions *= 4
+      // The weight holds the frames that come out of one.
+      sum += positions * frames * of(stage.out)
+      frames *= Double(stage.growth)
+    }
+    return 2 * (sum + positions * frames * of(last))
   }
 
   public func reset() { state = VideoStreamState() }
@@ -67,12 +82,8 @@ public final class TinyVAEDecoder: VideoDecoder {
       backend.activate(z, .softClamp3), after: nil, first, stride: .one, padding: .all(1), activation: .relu)
     for (index, stage) in stages.enumerated() {
       for block in stage.blocks { x = block.forward(x, &state, backend) }
-      // Growing in time is pointwise, so it may come before the doubling of space, where it costs a quarter.
-      x = backend.convolve(x, after: nil, stage.grow, stride: .one, padding: .all(0), activation: .none)
-      if stage.growth > 1 { x = backend.channelsToFrames(x, stage.growth) }
-      x = backend.convolve(
-        backend.upsampleTwice(x), after: nil, stage.out, stride: .one, padding: .all(1),
-        activation: index == stages.count - 1 ? .relu : .none)
+      x = backend.convolveDoubled(
+        x, stage.out, frames: stage.growth, activation: index == stages.count - 1 ? .relu : .none)
     }
     return backend.convolve(x, after: nil, last, stride: .one, padding: .all(1), activation: .none)
   }

@@ -18,6 +18,9 @@ public protocol VideoDecoder: AnyObject {
   /// - Parameter latents: `[frames, channels, h, w]` as the transformer makes them (normalised); all of one size.
   /// - Returns: `[video frames, height, width, 3]`, RGB in 0...1.
   func decode(_ latents: DeviceTensor) throws -> DeviceTensor
+  /// Floating-point operations that a latent frame of `height` x `width` positions takes, convolutions written out; 0 if they
+  /// are not counted.
+  func operations(height: Int, width: Int) -> Double
   /// Forgets the stream; the next latent frame is a first one.
   func reset()
   /// What the stream remembers, to be stored and put back; setting it continues another stream.
@@ -83,4 +86,8 @@ extension VideoStreamState {
       history[String(stored.dropFirst(name.count + 1))] = backend.upload(try state.tensor(stored, dtype: .f32))
     }
   }
+}
+
+extension VideoDecoder {
+  public func operations(height: Int, width: Int) -> Double { 0 }
 }

@@ -218,7 +218,8 @@ extension Backend {
   /// The last n frames of x, of `history` and x together if x is shorter.
   func lastFrames(_ n: Int, of history: DeviceTensor, then x: DeviceTensor) -> DeviceTensor {
     let frames = x.shape[0]
-    if frames >= n { return slice(x, frames - n..<frames) }
+    if frames == n { return x }
+    if frames > n { return slice(x, frames - n..<frames) }
     let kept = history.shape[0]
     return concatenate([slice(history, kept - (n - frames)..<kept), x])
   }

@@ -58,13 +58,12 @@ struct WanBlock: Sendable {
     func row(_ i: Int) -> ModulationRow { ModulationRow(table: table, row: i, groups: groups) }
 
     let a = backend.layerNorm(x, epsilon: epsilon, shift: row(0), scale: row(1))
+    let wanted = [selfAttention.k, selfAttention.v] + (onlyMemory && !memory.observesQueries ? [] : [selfAttention.q])
+    let rows = backend.linears(a, wanted)
     memory.write(
-      layer: layer, keys: backend.linear(a, selfAttention.k, activation: .none), norm: selfAttention.keyNorm,
-      epsilon: epsilon, values: backend.linear(a, selfAttention.v, activation: .none), rotary: rotary)
-    if onlyMemory && !memory.observesQueries { return nil }
-    let queries = backend.rmsNorm(
-      backend.linear(a, selfAttention.q, activation: .none), epsilon: epsilon, weight: selfAttention.queryNorm,
-      rotary: rotary)
+      layer: layer, keys: rows[0], norm: selfAttention.keyNorm, epsilon: epsilon, values: rows[1], rotary: rotary)
+    guard rows.count > 2 else { return nil }
+    let queries = backend.rmsNorm(rows[2], epsilon: epsilon, weight: selfAttention.queryNorm, rotary: rotary)
     if onlyMemory {
       memory.observe(layer: layer, queries: queries, scale: scale)
       return nil
