@@ -42,11 +42,21 @@ extension RunPlan {
     return lines.joined(separator: "\n")
   }
 
-  /// `, 43% below the window of the model`, where that is another number.
+  /// `, 43% below a dense cache of the model's window`, where that is another number; where keys keep channels to be turned by
+  /// rank, against a cache that keeps them too and against one that does not.
   private var comparison: String {
-    guard mode == "chunks", kvBytes != windowKvBytes, windowKvBytes > 0 else { return "" }
-    let share = 100 * (1 - Double(kvBytes) / Double(windowKvBytes))
-    return ", \(Self.short(abs(share)))% \(share > 0 ? "below" : "above") a dense cache of the model's window"
+    guard mode == "chunks", windowKvBytes > 0 else { return "" }
+    func against(_ bytes: Int) -> String? {
+      let share = 100 * (1 - Double(kvBytes) / Double(bytes))
+      return bytes == kvBytes ? nil : "\(Self.short(abs(share)))% \(share > 0 ? "below" : "above")"
+    }
+    let fixed = against(windowKvBytes)
+    if windowKvBytesSamePositions == windowKvBytes {
+      return fixed.map { ", \($0) a dense cache of the model's window" } ?? ""
+    }
+    let cache = "a dense cache of the model's window"
+    let same = against(windowKvBytesSamePositions).map { ", \($0) \(cache) with such positions" }
+    return (same ?? "") + (fixed.map { ", \($0) \(same == nil ? cache : "one") with absolute positions" } ?? "")
   }
 
   private func pad(_ text: String, _ width: Int) -> String {

@@ -96,6 +96,9 @@ public struct RunPlan: Encodable, Sendable {
   public let kvBytes: Int
   /// The same for a cache of the model's whole window, 21 latent frames, with fixed positions: what dense Self-Forcing takes.
   public let windowKvBytes: Int
+  /// The same with the positions of this run: as many bytes, unless positions are ranks, for which every key keeps unturned
+  /// channels besides.
+  public let windowKvBytesSamePositions: Int
   /// Estimated bytes of the transformer's weights in memory.
   public let weightBytes: Int
   /// Estimated: weights, keys and values, activations of one pass.
@@ -183,6 +186,7 @@ public struct RunPlan: Encodable, Sendable {
     let fixed = settings.pages.bytesPerToken(
       headDim: c.headDim, temporalChannels: 0, tokensPerPage: geometry.tile.tokens)
     windowKvBytes = Int(perFrame * Double(settings.model.settings.windowFrames) * fixed)
+    windowKvBytesSamePositions = Int(perFrame * Double(settings.model.settings.windowFrames) * perToken)
     weightBytes = parameters * 4
     // Residual stream, its norms, queries, keys, values, and the feed-forward layer's hidden rows.
     peakBytes = weightBytes + kvBytes + tokensPerChunk * (10 * c.width + c.feedForward) * 4

@@ -192,18 +192,18 @@ public final class KVMemory {
       }
     }
     let (heads, layers) = (table.heads, table.layers)
+    // As many entries as there are pages, whether they move or not: which ones do hangs on scores, no size may.
+    let capacity = ranks.map(\.count).max() ?? 0
+    guard capacity > 0 else { return (0..<frames).map { longest + $0 } }
+    let highest = ranks.joined().map(\.value).max() ?? 0
     let changes = table.reposition { id, layer, head in ranks[layer * heads + head][id] ?? 0 }
-    let most = changes.joined().map(\.count).max() ?? 0
-    if most > 0 {
-      let highest = changes.joined().joined().map(\.position).max() ?? 0
-      let turns = rotation.temporal(0..<highest + geometry.tile.frames, on: backend)
-      for layer in 0..<layers {
-        let rows = changes[layer].map { $0 + Array(repeating: (slot: -1, position: 0), count: most - $0.count) }
-          .joined()
-        backend.repositionPages(
-          in: pool, layer: layer, slots: backend.upload(indices: rows.map(\.slot), shape: [heads, most]),
-          positions: backend.upload(indices: rows.map { Int32($0.position) }, shape: [heads, most]), table: turns)
-      }
+    let turns = rotation.temporal(0..<highest + geometry.tile.frames, on: backend)
+    for layer in 0..<layers {
+      let rows = changes[layer].map { $0 + Array(repeating: (slot: -1, position: 0), count: capacity - $0.count) }
+        .joined()
+      backend.repositionPages(
+        in: pool, layer: layer, slots: backend.upload(indices: rows.map(\.slot), shape: [heads, capacity]),
+        positions: backend.upload(indices: rows.map { Int32($0.position) }, shape: [heads, capacity]), table: turns)
     }
     return (0..<frames).map { longest + $0 }
   }

@@ -139,7 +139,15 @@ import Testing
     #expect(sparse.windowKvBytes == dense.kvBytes)
     #expect(sparse.text.contains("42.86% below a dense cache of the model's window"), "\(sparse.text)")
     // A run that outlives the trained window counts ranks; 44 of 128 channels of each key are then kept unturned besides.
-    #expect(try sparsePlan(nil).kvBytes == sparse.kvBytes / 256 * (256 + 44))
+    let ranked = try sparsePlan(nil)
+    #expect(ranked.kvBytes == sparse.kvBytes / 256 * (256 + 44))
+    // Both comparisons are told: 12 of 21 frames, and 12 with such channels of 21 without.
+    #expect(ranked.windowKvBytes == dense.kvBytes && ranked.windowKvBytesSamePositions * 12 == ranked.kvBytes * 21)
+    #expect(
+      ranked.text.contains(
+        "42.86% below a dense cache of the model's window with such positions, 33.04% below one with absolute positions"
+      ),
+      "\(ranked.text)")
     let wider = try plan {
       $0.frames = 161
       $0.sparsity = "sparse-forcing"
