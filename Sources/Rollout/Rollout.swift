@@ -88,7 +88,20 @@ public struct RolloutSettings: Sendable {
   /// The token grid, cut into pages.
   /// - Throws: ``SparsityError/tile(_:_:)``.
   public func geometry() throws(SparsityError) -> PageGeometry {
-    try PageGeometry(rows: latentHeight / 2, columns: latentWidth / 2, tile: tile)
+    func cut(_ tile: PageTile?) throws(SparsityError) -> PageGeometry {
+      try PageGeometry(rows: latentHeight / 2, columns: latentWidth / 2, tile: tile)
+    }
+    do throws(SparsityError) {
+      return try cut(tile)
+    } catch {
+      // Where the selector takes no pages over several frames, a tile of one frame is the nearest that fits.
+      guard case .tile(let problem, _) = error, let tile, tile.frames > 1,
+        (try? recipe.select.check(geometry: cut(PageTile(frames: tile.frames, rows: 1, columns: 1)))) == nil
+      else { throw error }
+      var nearest = "\(tile.rows)x\(tile.columns)"
+      do { _ = try cut(PageTile(rows: tile.rows, columns: tile.columns)) } catch .tile(_, let flat) { nearest = flat }
+      throw .tile(problem, nearest)
+    }
   }
 }
 

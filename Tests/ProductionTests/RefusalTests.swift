@@ -84,6 +84,8 @@ import Testing
       Wrong("the least is 10") { ($0.sparsity, $0.hierarchy.near) = ("light-forcing", 9) },
       Wrong("pages inside one frame") { ($0.sparsity, $0.tile) = ("light-forcing", "3x4x4") },
       Wrong("pages inside one frame") { ($0.sparsity, $0.tile) = ("lvsa", "3x4x4") },
+      Wrong("more than 64; a tile of 8x8 fits") { ($0.sparsity, $0.tile) = ("light-forcing", "3x8x8") },
+      Wrong("tokens of a frame; a tile of 4x12 fits") { ($0.sparsity, $0.tile) = ("lvsa", "3x4x13") },
       Wrong("--sampler belongs to --mode clip") { $0.sampler = "euler" },
       Wrong("there are euler, unipc") { ($0.mode, $0.sampler) = (.clip, "heun") },
       Wrong("needs --mode chunks") { ($0.mode, $0.sparsity) = (.clip, "light-forcing") },
