@@ -46,7 +46,7 @@ typedef int8_t lt_b16 __attribute__((vector_size(16), aligned(1), may_alias));
 LT_INLINE lt_b16 bytes_of(lt_v16 shifted) { return __builtin_convertvector((lt_i16)shifted - 0x4B400000, lt_b16); }
 
 // Without fused multiply-adds, so that every instruction set rounds the same product.
-#define QUANTISE(part)                                                                                     \
+#define QUANTISE(part, scale_of, factor_of)                                                                \
   _Pragma("clang fp contract(off)")                                                                        \
   lt_v16 most = lt_splat(0), wrong = lt_splat(0);                                                          \
   for (int i = 0; i < n; i += 16) {                                                                        \
@@ -55,12 +55,13 @@ LT_INLINE lt_b16 bytes_of(lt_v16 shifted) { return __builtin_convertvector((lt_i
     wrong += v - v;                                                                                        \
   }                                                                                                        \
   const float largest = lt_largest(most), nan = lt_sum(wrong);                                             \
-  if (!(nan == 0.0f) || !(largest > 0.0f)) {                                                               \
+  const float step = scale_of(largest);                                                                    \
+  if (!(nan == 0.0f) || !(step > 0.0f)) {                                                                  \
     memset(out, 0, (size_t)n);                                                                             \
     *scale = nan;                                                                                          \
     return;                                                                                                \
   }                                                                                                        \
-  const float factor = 127.0f / largest;                                                                   \
+  const float factor = factor_of(largest, step);                                                           \
   const lt_v16 magic = lt_splat(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */             \
   int i = 0;                                                                                               \
   for (; i + 16 <= n; i += 16)                                                                             \
@@ -69,10 +70,41 @@ LT_INLINE lt_b16 bytes_of(lt_v16 shifted) { return __builtin_convertvector((lt_i
     const lt_b16 bytes = bytes_of(part(x + i, n - i) * factor + magic);                                    \
     memcpy(out + i, &bytes, (size_t)(n - i));                                                              \
   }                                                                                                        \
-  *scale = largest / 127.0f;
+  *scale = step;
 
-LT_INLINE void lt_quantise_row_f32_body(float *scale, int8_t *out, const float *x, int n) { QUANTISE(part_f32) }
+#define ROW_SCALE(largest) ((largest) / 127.0f)
+#define ROW_FACTOR(largest, step) (127.0f / (largest))
+
+// The scale rounded to bf16: 127 times it is exact in float32, so that numbers that were read from bytes become the same
+// bytes again. What is smaller than 1e-28 counts as zero.
+LT_INLINE float coarse_scale(float largest) {
+  const float exact = largest / 127.0f;
+  uint32_t bits;
+  memcpy(&bits, &exact, sizeof bits);
+  bits = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000u;
+  float step;
+  memcpy(&step, &bits, sizeof step);
+  return step < 1e-30f ? 0.0f : step;
+}
+#define COARSE_FACTOR(largest, step) (1.0f / (step))
+
+LT_INLINE void lt_quantise_row_f32_body(float *scale, int8_t *out, const float *x, int n) { QUANTISE(part_f32, ROW_SCALE, ROW_FACTOR) }
 LT_DISPATCH(lt_quantise_row_f32, (float *scale, int8_t *out, const float *x, int n), (scale, out, x, n))
 
-LT_INLINE void lt_quantise_row_bf16_body(float *scale, int8_t *out, const uint16_t *x, int n) { QUANTISE(part_bf16) }
+LT_INLINE void lt_quantise_row_bf16_body(float *scale, int8_t *out, const uint16_t *x, int n) { QUANTISE(part_bf16, ROW_SCALE, ROW_FACTOR) }
 LT_DISPATCH(lt_quantise_row_bf16, (float *scale, int8_t *out, const uint16_t *x, int n), (scale, out, x, n))
+
+LT_INLINE void lt_remember_f32_body(float *scale, int8_t *out, const float *x, int n) {
+  QUANTISE(part_f32, coarse_scale, COARSE_FACTOR)
+}
+LT_DISPATCH(lt_remember_f32, (float *scale, int8_t *out, const float *x, int n), (scale, out, x, n))
+
+LT_INLINE void lt_remember_bf16_body(float *scale, int8_t *out, const uint16_t *x, int n) {
+  QUANTISE(part_bf16, coarse_scale, COARSE_FACTOR)
+}
+LT_DISPATCH(lt_remember_bf16, (float *scale, int8_t *out, const uint16_t *x, int n), (scale, out, x, n))
+
+LT_INLINE void lt_widen_bytes_body(float *out, const int8_t *x, float scale, int n) {
+  for (int i = 0; i < n; i++) out[i] = (float)x[i] * scale;
+}
+LT_DISPATCH(lt_widen_bytes, (float *out, const int8_t *x, float scale, int n), (out, x, scale, n))

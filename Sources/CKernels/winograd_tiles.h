@@ -11,31 +11,44 @@ LT_INLINE void lt_down(const lt_v16 d[4], lt_v16 w[4]) {
   w[3] = d[1] - d[3];
 }
 
-// The four rows of column x, zero outside of the map.
-LT_INLINE void lt_column(const lt_winograd_input_arguments *a, const uint16_t *const rows[4], int x, int channel, lt_v16 d[4]) {
+typedef int8_t lt_b16 __attribute__((vector_size(16), aligned(1), may_alias));
+
+LT_INLINE lt_v16 lt_load_bytes(const int8_t *p, float scale) {
+  return __builtin_convertvector(*(const lt_b16 *)p, lt_v16) * scale;
+}
+
+// 16 channels of column x in the four rows that begin at positions `rows`, -1 for one outside of the map; zero outside.
+LT_INLINE void lt_column(
+    const lt_winograd_input_arguments *a, const ptrdiff_t rows[4], int x, int channel, int bytes, lt_v16 d[4]) {
   const int inside = x >= 0 && x < a->width;
-  const size_t at = inside ? (size_t)x * a->channels + channel : 0;
-  for (int r = 0; r < 4; r++) d[r] = inside && rows[r] ? lt_load_bf16(rows[r] + at) : lt_splat(0);
+  for (int r = 0; r < 4; r++) {
+    if (!inside || rows[r] < 0) {
+      d[r] = lt_splat(0);
+      continue;
+    }
+    const size_t position = (size_t)(rows[r] + x), at = position * a->channels + channel;
+    d[r] = bytes ? lt_load_bytes(a->bytes + at, a->scales[position]) : lt_load_bf16(a->map + at);
+  }
 }
 
 // `count` neighbouring tiles of tile row y from column x on.
-LT_INLINE void lt_tiles(const lt_winograd_input_arguments *a, int y, int x, int count, uint16_t *out) {
-  const uint16_t *rows[4];
+LT_INLINE void lt_tiles(const lt_winograd_input_arguments *a, int y, int x, int count, int bytes, uint16_t *out) {
+  ptrdiff_t rows[4];
   for (int r = 0; r < 4; r++) {
     const int row = 2 * y - 1 + r;
-    rows[r] = row >= 0 && row < a->height ? a->map + (size_t)row * a->width * a->channels : NULL;
+    rows[r] = row >= 0 && row < a->height ? (ptrdiff_t)row * a->width : -1;
   }
   for (int c = 0; c < a->channels; c += 16) {
     lt_v16 d[4], w[4][4];
-    lt_column(a, rows, 2 * x - 1, c, d);
+    lt_column(a, rows, 2 * x - 1, c, bytes, d);
     lt_down(d, w[0]);
-    lt_column(a, rows, 2 * x, c, d);
+    lt_column(a, rows, 2 * x, c, bytes, d);
     lt_down(d, w[1]);
     uint16_t *target = out + c;
     for (int t = 0; t < count; t++, target += a->tile_stride) {
-      lt_column(a, rows, 2 * (x + t) + 1, c, d);
+      lt_column(a, rows, 2 * (x + t) + 1, c, bytes, d);
       lt_down(d, w[2]);
-      lt_column(a, rows, 2 * (x + t) + 2, c, d);
+      lt_column(a, rows, 2 * (x + t) + 2, c, bytes, d);
       lt_down(d, w[3]);
       for (int i = 0; i < 4; i++) {
         uint16_t *line = target + 4 * i * a->position_stride;
@@ -87,7 +100,8 @@ LT_INLINE void lt_winograd_input_rows(const lt_winograd_input_arguments *a) {
     int run = a->count - t < across - x ? a->count - t : across - x;
     run = run < LT_TILES_AT_ONCE ? run : LT_TILES_AT_ONCE;
     if (a->doubled) lt_doubled_tiles(a, y, x, run, a->out + t * a->tile_stride);
-    else lt_tiles(a, y, x, run, a->out + t * a->tile_stride);
+    else if (a->bytes) lt_tiles(a, y, x, run, 1, a->out + t * a->tile_stride);
+    else lt_tiles(a, y, x, run, 0, a->out + t * a->tile_stride);
     t += run;
   }
 }

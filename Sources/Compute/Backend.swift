@@ -107,16 +107,19 @@ public protocol Backend: AnyObject, Sendable {
 
   // MARK: Feature maps
 
-  /// Cross-correlation in space and time. x `[frames, height, width, in]` is preceded by `history`
-  /// `[h, height, width, in]` (causal convolutions; nil for none) and nothing is padded in time:
+  /// Cross-correlation in space and time. x `[frames, height, width, in]` is preceded by the h frames of `history`, oldest
+  /// first, in maps `[n, height, width, in]` (causal convolutions) and nothing is padded in time:
   /// `(h + frames - kt) / stride.frames + 1` frames come out. Space is zero-padded by `padding`. With a `residual` of the
   /// output's shape the result is `activation(residual + convolution)`.
   func convolve(
-    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
+    _ x: DeviceTensor, after history: [DeviceTensor], _ weight: ConvolutionWeight, stride: ConvolutionStride,
     padding: SpatialPadding, addedTo residual: DeviceTensor?, activation: Activation
   ) -> DeviceTensor
   /// Zeros, in the form in which this backend keeps maps.
   func zeros(_ shape: [Int]) -> DeviceTensor
+  /// Frames `[n, h, w, in]` as a stream keeps them for a later convolution with `weight`: as they are, or in less memory with
+  /// an error. Uploaded again after a download they are the same numbers.
+  func remembered(_ x: DeviceTensor, for weight: ConvolutionWeight) -> DeviceTensor
   /// ``upsampleTwice(_:)``, then a convolution with a weight that was prepared with `keepsSize`, of one frame at a time.
   func convolveDoubled(_ x: DeviceTensor, _ weight: ConvolutionWeight, activation: Activation) -> DeviceTensor
   /// The convolution of ``prepareDoubledConvolution(weight:frames:)`` over `x` `[n, h, w, in]` with height and width doubled
@@ -174,20 +177,21 @@ extension Backend {
   public func prepareConvolution(weight: Tensor, bias: Tensor?) -> ConvolutionWeight {
     prepareConvolution(weight: weight, bias: bias, keepsSize: false)
   }
+  public func remembered(_ x: DeviceTensor, for weight: ConvolutionWeight) -> DeviceTensor { x }
   public func zeros(_ shape: [Int]) -> DeviceTensor {
     upload(Tensor([Float](repeating: 0, count: shape.reduce(1, *)), shape: shape))
   }
   /// See the requirement; two operations.
   public func convolveDoubled(_ x: DeviceTensor, _ weight: ConvolutionWeight, activation: Activation) -> DeviceTensor {
     convolve(
-      upsampleTwice(x), after: nil, weight, stride: .one, padding: .half(of: weight), activation: activation)
+      upsampleTwice(x), after: [], weight, stride: .one, padding: .half(of: weight), activation: activation)
   }
   public func linears(_ x: DeviceTensor, _ weights: [LinearWeight]) -> [DeviceTensor] {
     weights.map { linear(x, $0, activation: .none) }
   }
   /// A convolution with nothing added.
   public func convolve(
-    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
+    _ x: DeviceTensor, after history: [DeviceTensor], _ weight: ConvolutionWeight, stride: ConvolutionStride,
     padding: SpatialPadding, activation: Activation
   ) -> DeviceTensor {
     convolve(

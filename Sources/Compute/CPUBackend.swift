@@ -74,8 +74,11 @@ public final class CPUBackend: Backend {
   }
 
   public func download(_ tensor: DeviceTensor) -> Tensor {
-    let source = UnsafeRawBufferPointer(start: floats(tensor), count: tensor.count * 4)
-    return withExtendedLifetime(tensor) { Tensor(dtype: .f32, shape: tensor.shape) { $0.copyMemory(from: source) } }
+    // What is not in float32 is widened on the way: a copy kept beside it could be large, and nobody asks twice.
+    Tensor(dtype: .f32, shape: tensor.shape) { out in
+      guard let address = out.baseAddress else { return }
+      withExtendedLifetime(tensor) { widen(tensor, into: address.assumingMemoryBound(to: Float.self)) }
+    }
   }
 
   public func upload(indices: [Int32], shape: [Int]) -> DeviceIndices {
@@ -162,11 +165,11 @@ enum ConvolutionShape {
 
   /// Output shape of ``Backend/convolve(_:after:_:stride:padding:activation:)``.
   static func output(
-    _ x: [Int], history: [Int]?, _ weight: ConvolutionWeight, _ stride: ConvolutionStride, _ padding: SpatialPadding
+    _ x: [Int], history: [[Int]], _ weight: ConvolutionWeight, _ stride: ConvolutionStride, _ padding: SpatialPadding
   ) -> [Int] {
     precondition(x.count == 4 && x[3] == weight.inputs, "a map \(x) for a convolution of \(weight.inputs) channels")
-    precondition(history.map { $0.dropFirst() == x.dropFirst() } ?? true, "history \(history ?? []) in front of \(x)")
-    let frames = x[0] + (history?[0] ?? 0)
+    precondition(history.allSatisfy { $0.dropFirst() == x.dropFirst() }, "history \(history) in front of \(x)")
+    let frames = x[0] + history.reduce(0) { $0 + $1[0] }
     let sizes = [
       (frames, weight.kernel.frames, stride.frames),
       (x[1] + padding.top + padding.bottom, weight.kernel.rows, stride.space),

@@ -8,6 +8,7 @@ extension CPUBackend {
   public func slice(_ x: DeviceTensor, _ range: Range<Int>) -> DeviceTensor {
     precondition(range.lowerBound >= 0 && range.upperBound <= x.shape[0], "part \(range) of \(x.shape)")
     let source = host(x.storage)
+    precondition(source.form != .int8, "a part of a map in bytes")
     let row = x.count / max(1, x.shape[0]) * source.form.elementBytes
     let out = make([range.count] + x.shape.dropFirst(), source.form)
     withExtendedLifetime(x) {

@@ -11,14 +11,17 @@ extension CPUBackend {
   /// Bytes that one band of unrolled patches may take: small enough for the second-level cache with its products.
   private static let bandBytes = 1 << 20
 
+  /// Channels from which maps are remembered in bytes.
+  private static let wideChannels = 64
+
   /// A convolution without activation into at most so many channels is taken for the last of a network.
   private static let leavingChannels = 32
 
   public func convolve(
-    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
+    _ x: DeviceTensor, after history: [DeviceTensor], _ weight: ConvolutionWeight, stride: ConvolutionStride,
     padding: SpatialPadding, addedTo residual: DeviceTensor?, activation: Activation
   ) -> DeviceTensor {
-    let shape = ConvolutionShape.output(x.shape, history: history?.shape, weight, stride, padding)
+    let shape = ConvolutionShape.output(x.shape, history: history.map(\.shape), weight, stride, padding)
     precondition(residual.map { $0.shape == shape } ?? true, "residual \(residual?.shape ?? []) of a map \(shape)")
     if let layer = weight.storage as? WinogradLayer {
       precondition(stride == .one && padding == .half(of: weight), "a weight that keeps the size, with \(padding)")
@@ -32,7 +35,7 @@ extension CPUBackend {
       finish.bias = packed.bias.map { UnsafePointer($0.floats) }
       finish.residual = residual.map { host($0.storage) }
       if let small = packed.small, stride == .one, padding == .all(1), activation == .none || activation == .relu,
-        (history?.shape[0] ?? 0) == weight.kernel.frames - 1,
+        history.map(\.shape[0]) == [Int](repeating: 1, count: weight.kernel.frames - 1),
         residual.map({ host($0.storage).form == .bf16 }) ?? true
       {
         withExtendedLifetime((x, history, weight, residual)) {
@@ -57,8 +60,12 @@ extension CPUBackend {
     let kernel = weight.kernel
     let columns = kernel.frames * kernel.rows * kernel.columns * channels
     let (outHeight, outWidth, outputs) = (shape[1], shape[2], shape[3])
-    let past = history?.shape[0] ?? 0
-    let (source, before, result) = (floats(x), history.map { floats($0) }, floats(out))
+    let frames = (history + [x]).flatMap { map in
+      let (address, size) = (floats(map), height * width * channels)
+      return (0..<map.shape[0]).map { UnsafePointer(address + $0 * size) }
+    }
+    let maps = FrameMaps(frames)
+    let result = floats(out)
     // A band is some rows of one output frame; its size depends on the map alone, not on how many frames come at once,
     // so that every chunking of a stream gives the same bytes.
     let band = max(1, min(outHeight, CPUBackend.bandBytes / max(1, outWidth * columns * 4)))
@@ -71,19 +78,13 @@ extension CPUBackend {
         let rows = min(band, outHeight - top)
         let positions = rows * outWidth
         let target = result + (frame * outHeight + top) * outWidth * outputs
-        /// Frame `f` of history and x together.
-        func map(_ f: Int) -> UnsafePointer<Float> {
-          let size = height * width * channels
-          if f < past, let before { return UnsafePointer(before + f * size) }
-          return UnsafePointer(source + (f - past) * size)
-        }
         func product(_ patches: UnsafePointer<Float>) {
           CPUBackend.multiply(
             patches, stride: columns, rows: positions, inputs: columns, layer.weight.floats, outputs: outputs,
             into: target, outputStride: outputs)
         }
         if pointwise {
-          product(map(frame) + top * width * channels)
+          product(maps[frame] + top * width * channels)
         } else {
           let patches = memory.allocate(band * outWidth * columns * 4)
           for y in 0..<rows {
@@ -92,7 +93,7 @@ extension CPUBackend {
               let left = xo * stride.space - padding.left
               let (lo, hi) = (max(0, left), min(width, left + kernel.columns))
               for t in 0..<kernel.frames {
-                let frameMap = map(frame * stride.frames + t)
+                let frameMap = maps[frame * stride.frames + t]
                 for ky in 0..<kernel.rows {
                   let row = (top + y) * stride.space - padding.top + ky
                   let run = kernel.columns * channels
@@ -153,6 +154,29 @@ extension CPUBackend {
     let storage = host(out.storage)
     memset(storage.address, 0, out.count * storage.form.elementBytes)
     return out
+  }
+
+  public func remembered(_ x: DeviceTensor, for weight: ConvolutionWeight) -> DeviceTensor {
+    // Narrow maps take little; a scale for each position would be much of it.
+    guard precision != .f32, weight.inputs >= CPUBackend.wideChannels else { return x }
+    let source = host(x.storage)
+    let (width, positions) = (weight.inputs, x.count / weight.inputs)
+    precondition(x.shape.last == width, "a map \(x.shape) for \(width) channels")
+    if source.form == .int8 { return x }
+    let scales = memory.allocate(positions * 4)
+    let out = memory.allocate(x.count, form: .int8, scales: scales)
+    withExtendedLifetime(x) {
+      parallel(positions, grain: 1024) { range in
+        for p in range {
+          if source.form == .bf16 {
+            lt_remember_bf16(scales.floats + p, out.bytes + p * width, source.halves + p * width, Int32(width))
+          } else {
+            lt_remember_f32(scales.floats + p, out.bytes + p * width, source.floats + p * width, Int32(width))
+          }
+        }
+      }
+    }
+    return DeviceTensor(shape: x.shape, storage: out)
   }
 
   public func upsampleTwice(_ x: DeviceTensor) -> DeviceTensor {

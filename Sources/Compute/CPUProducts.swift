@@ -76,15 +76,18 @@ extension CPUBackend {
   /// A convolution as one 2-D convolution per time tap, added up: the frames of a tap are read where they lie, in
   /// `history` or in `x`, and nothing is joined or unrolled.
   func convolve(
-    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, _ layer: PackedLayer,
+    _ x: DeviceTensor, after history: [DeviceTensor], _ weight: ConvolutionWeight, _ layer: PackedLayer,
     stride: ConvolutionStride, padding: SpatialPadding, shape: [Int], finish: Finish
   ) {
     let (height, width, channels) = (x.shape[1], x.shape[2], x.shape[3])
     let (outHeight, outWidth, outputs) = (shape[1], shape[2], shape[3])
     let kernel = weight.kernel
     let frameSize = height * width * channels
-    let (source, before) = (rounded(x), rounded(history ?? x))
-    let past = history?.shape[0] ?? 0
+    let stored = (history + [x]).map { rounded($0) }
+    let maps = FrameMaps(
+      zip(history + [x], stored).flatMap { map, storage in
+        (0..<map.shape[0]).map { UnsafePointer(storage.halves + $0 * frameSize) }
+      })
     // Bands depend on the size of a map alone, not on how many frames come at once, so that every chunking of a stream
     // gives the same bytes.
     let band = max(
@@ -129,11 +132,10 @@ extension CPUBackend {
       let rows = min(band, outHeight - index * band)
       let sums = memory.allocate(rows * outWidth * outputs * 4)
       let scratch = memory.allocate(all[index]?.scratchBytes ?? 0)
-      withExtendedLifetime((sums, scratch)) {
+      withExtendedLifetime((sums, scratch, stored)) {
         if let band = all[index] {
           for tap in 0..<kernel.frames {
-            let f = frame * stride.frames + tap
-            let map = f < past ? before.halves + f * frameSize : source.halves + (f - past) * frameSize
+            let map = maps[frame * stride.frames + tap]
             (tap == 0 ? band.first : band.next)[tap].run(
               map + band.source.lowerBound * width * channels, into: sums.floats, scratch: scratch.address)
           }

@@ -55,26 +55,32 @@ extension CPUBackend {
   public func convolveDoubled(_ x: DeviceTensor, _ weight: ConvolutionWeight, activation: Activation) -> DeviceTensor {
     guard let layer = weight.storage as? WinogradLayer else {
       return convolve(
-        upsampleTwice(x), after: nil, weight, stride: .one, padding: .half(of: weight), activation: activation)
+        upsampleTwice(x), after: [], weight, stride: .one, padding: .half(of: weight), activation: activation)
     }
     precondition(
       weight.kernel.frames == 1 && x.shape[3] == weight.inputs, "a map \(x.shape) for \(weight.inputs) channels")
     return convolve(
-      x, after: nil, weight, layer, doubled: true, shape: [x.shape[0], 2 * x.shape[1], 2 * x.shape[2], weight.outputs],
+      x, after: [], weight, layer, doubled: true, shape: [x.shape[0], 2 * x.shape[1], 2 * x.shape[2], weight.outputs],
       addedTo: nil, activation: activation)
   }
 
   /// A convolution of `shape` `[frames, height, width, outputs]`; with `doubled`, of a map half as high and wide.
   func convolve(
-    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, _ layer: WinogradLayer, doubled: Bool,
+    _ x: DeviceTensor, after history: [DeviceTensor], _ weight: ConvolutionWeight, _ layer: WinogradLayer,
+    doubled: Bool,
     shape: [Int], addedTo residual: DeviceTensor?, activation: Activation
   ) -> DeviceTensor {
     let out = make(shape, .bf16)
     var finish = Finish(width: weight.outputs, activation: activation, out: host(out.storage))
     finish.bias = layer.bias.map { UnsafePointer($0.floats) }
     finish.residual = residual.map { host($0.storage) }
+    // What is remembered may be in bytes, which are read as they are.
+    let stored = (history + [x]).map { host($0.storage).form == .int8 ? host($0.storage) : rounded($0) }
+    let frames = zip(history + [x], stored).flatMap { map, storage in
+      (0..<map.shape[0]).map { WinogradJob.Frame(storage: storage, position: $0 * x.shape[1] * x.shape[2]) }
+    }
     let job = WinogradJob(
-      source: rounded(x), history: rounded(history ?? x), past: history?.shape[0] ?? 0, height: x.shape[1],
+      frames: frames, height: x.shape[1],
       width: x.shape[2], inputs: weight.inputs, taps: weight.kernel.frames, outputs: weight.outputs, doubled: doubled,
       finish: finish)
     let perFrame = (job.tiles + CPUBackend.tilesOfPart - 1) / CPUBackend.tilesOfPart
@@ -110,11 +116,18 @@ extension CPUBackend {
     let scratch = memory.allocate(plans.map(\.scratchBytes).max() ?? 0)
     withExtendedLifetime((inputs, products, rows, scratch)) {
       for tap in 0..<job.taps {
-        var arguments = lt_winograd_input_arguments(
-          map: job.frame(frame + tap), height: Int32(job.height), width: Int32(job.width), channels: Int32(job.inputs),
-          doubled: job.doubled ? 1 : 0, first: Int32(tiles.lowerBound), count: Int32(count),
-          out: inputs.halves + tap * job.inputs, position_stride: count * kernel, tile_stride: kernel)
-        lt_winograd_input(&arguments)
+        var a = lt_winograd_input_arguments()
+        let (storage, position) = (job.frames[frame + tap].storage, job.frames[frame + tap].position)
+        if storage.form == .int8 {
+          a.bytes = UnsafePointer(storage.bytes + position * job.inputs)
+          a.scales = storage.scales.map { UnsafePointer($0.floats + position) }
+        } else {
+          a.map = UnsafePointer(storage.halves + position * job.inputs)
+        }
+        (a.height, a.width, a.channels) = (Int32(job.height), Int32(job.width), Int32(job.inputs))
+        (a.doubled, a.first, a.count) = (job.doubled ? 1 : 0, Int32(tiles.lowerBound), Int32(count))
+        (a.out, a.position_stride, a.tile_stride) = (inputs.halves + tap * job.inputs, count * kernel, kernel)
+        lt_winograd_input(&a)
       }
       for (i, plan) in plans.enumerated() {
         plan.run(
@@ -143,9 +156,13 @@ extension CPUBackend {
 
 /// What all parts of one convolution share. Holds addresses: made inside one operation, whose tensors outlive it.
 private struct WinogradJob {
-  let source, history: HostStorage
-  /// Frames of history.
-  let past: Int
+  /// One frame of a stored map, from `position` on.
+  struct Frame {
+    let storage: HostStorage
+    let position: Int
+  }
+  /// Of history and input together.
+  let frames: [Frame]
   /// Of the input.
   let height, width, inputs: Int
   let taps, outputs: Int
@@ -162,11 +179,5 @@ private struct WinogradJob {
     (0..<Int(doubled ? LT_WINOGRAD_DOUBLED_POSITIONS : LT_WINOGRAD_POSITIONS)).map {
       Int(lt_winograd_position(doubled ? 1 : 0, Int32($0)))
     }
-  }
-
-  /// Frame `f` of history and input together.
-  func frame(_ f: Int) -> UnsafePointer<UInt16> {
-    let size = height * width * inputs
-    return UnsafePointer(f < past ? history.halves + f * size : source.halves + (f - past) * size)
   }
 }

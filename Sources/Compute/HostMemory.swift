@@ -16,7 +16,7 @@ final class HostStorage: DeviceStorage, @unchecked Sendable {
   enum Form {
     case f32
     case bf16
-    /// Bytes, and a scale for each row in a block of their own.
+    /// Bytes, and a scale for each row (of a map: each position) in a block of their own.
     case int8
 
     var elementBytes: Int {
@@ -97,7 +97,7 @@ final class HostAllocator: Sendable {
   func allocate(_ bytes: Int, form: HostStorage.Form = .f32, scales: HostStorage? = nil) -> HostStorage {
     let size = HostAllocator.sizeClass(bytes)
     let kept = free.withLock { state -> UnsafeMutableRawPointer? in state.blocks[size]?.popLast() }
-    let address = kept ?? UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
+    let address = kept ?? HostAllocator.system(size)
     return HostStorage(address: address, capacity: size, form: form, scales: scales, allocator: self)
   }
 
@@ -115,6 +115,22 @@ final class HostAllocator: Sendable {
     return block
   }
 
+  /// From this size on a block has pages of its own, which go back to the system whole: on the C library's heap, maps of
+  /// several sizes that come and go leave holes.
+  private static let leastMapped = 1 << 20
+
+  private static func system(_ size: Int) -> UnsafeMutableRawPointer {
+    if size < leastMapped { return UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64) }
+    guard let address = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+      address != MAP_FAILED
+    else { fatalError("the system has no \(size) bytes of memory left") }
+    return address
+  }
+
+  private static func giveBack(_ address: UnsafeMutableRawPointer, _ size: Int) {
+    if size >= leastMapped { munmap(address, size) } else { address.deallocate() }
+  }
+
   fileprivate func recycle(_ address: UnsafeMutableRawPointer, _ size: Int) {
     free.withLock { state in state.blocks[size, default: []].append(address) }
   }
@@ -123,7 +139,7 @@ final class HostAllocator: Sendable {
   /// thread, in which a busy machine's threads leave a little here and there that adds up over the hours.
   func trim() {
     free.withLock { state in
-      for list in state.blocks.values { for block in list { block.deallocate() } }
+      for (size, list) in state.blocks { for block in list { HostAllocator.giveBack(block, size) } }
       state.blocks = [:]
     }
     lt_return_free_memory()

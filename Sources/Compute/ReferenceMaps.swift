@@ -17,12 +17,12 @@ extension ReferenceBackend {
   }
 
   public func convolve(
-    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
+    _ x: DeviceTensor, after history: [DeviceTensor], _ weight: ConvolutionWeight, stride: ConvolutionStride,
     padding: SpatialPadding, addedTo residual: DeviceTensor?, activation: Activation
   ) -> DeviceTensor {
-    let shape = ConvolutionShape.output(x.shape, history: history?.shape, weight, stride, padding)
+    let shape = ConvolutionShape.output(x.shape, history: history.map(\.shape), weight, stride, padding)
     let (height, width, inputs, kernel) = (x.shape[1], x.shape[2], x.shape[3], weight.kernel)
-    let input = (history.map { values($0) } ?? []) + values(x)
+    let input = history.flatMap { values($0) } + values(x)
     let layer = layer(weight.storage)
     let added = residual.map { values($0) }
     return map(shape) { f, y, x, o in

@@ -35,13 +35,13 @@ extension CPUBackend {
   ///   - shape: Of the output `[frames, height, width, outputs]`.
   ///   - residual: bf16, like the output.
   func convolve(
-    _ x: DeviceTensor, after history: DeviceTensor?, _ layer: SmallConvolution, shape: [Int], residual: HostStorage?,
+    _ x: DeviceTensor, after history: [DeviceTensor], _ layer: SmallConvolution, shape: [Int], residual: HostStorage?,
     rectified: Bool, into out: HostStorage
   ) {
     let (frames, height, width) = (x.shape[0], x.shape[1], x.shape[2])
     let map = height * width * x.shape[3]
     let outMap = shape[1] * shape[2] * shape[3]
-    let (source, before) = (rounded(x), history.map { rounded($0) })
+    let (source, before) = (rounded(x), history.first.map { rounded($0) })
     let made = Int(layer.shape.frames)
     var s = layer.shape
     let scratchBytes = Int(lt_convolution_scratch(&s, Int32(width))) * 2
@@ -95,7 +95,7 @@ extension CPUBackend {
     let out = make(shape, .bf16)
     withExtendedLifetime((x, weight)) {
       convolve(
-        x, after: nil, small, shape: shape, residual: nil, rectified: activation == .relu, into: host(out.storage))
+        x, after: [], small, shape: shape, residual: nil, rectified: activation == .relu, into: host(out.storage))
     }
     return activation == .none || activation == .relu ? out : activate(out, activation)
   }
@@ -107,7 +107,7 @@ extension Backend {
     -> DeviceTensor
   {
     let y = convolve(
-      upsampleTwice(x), after: nil, weight, stride: .one, padding: .all(1), activation: activation)
+      upsampleTwice(x), after: [], weight, stride: .one, padding: .all(1), activation: activation)
     return frames == 1 ? y : channelsToFrames(y, frames)
   }
 }

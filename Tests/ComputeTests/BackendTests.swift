@@ -123,7 +123,7 @@ import Testing
       check("convolution \(c.map) by \(c.kernel)", seed: random.seed) { backend in
         [Activation.none, .relu].map { activation in
           backend.convolve(
-            backend.upload(x), after: history.map { backend.upload($0) },
+            backend.upload(x), after: history.map { [backend.upload($0)] } ?? [],
             backend.prepareConvolution(weight: w, bias: b),
             stride: c.stride, padding: c.padding, activation: activation)
         }
@@ -138,7 +138,7 @@ import Testing
     let zeros = backend.upload(Tensor([Float](repeating: 0, count: 2 * 9 * 11 * 5), shape: [2, 9, 11, 5]))
     let weight = backend.prepareConvolution(weight: random.tensor(6, 5, 3, 3, 3), bias: random.tensor(6))
     func convolve(_ x: DeviceTensor, _ history: DeviceTensor) -> DeviceTensor {
-      backend.convolve(x, after: history, weight, stride: .one, padding: .all(1), activation: .none)
+      backend.convolve(x, after: [history], weight, stride: .one, padding: .all(1), activation: .none)
     }
     let whole = backend.download(convolve(x, zeros)).floats()
     var (history, pieces, start) = (zeros, [DeviceTensor](), 0)

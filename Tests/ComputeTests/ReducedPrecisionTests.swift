@@ -145,7 +145,7 @@ import Testing
       let b = random.tensor(c.out)
       let shape = ReferenceBackend()
       let empty = shape.convolve(
-        shape.upload(x), after: history.map { shape.upload($0) }, shape.prepareConvolution(weight: w, bias: b),
+        shape.upload(x), after: history.map { [shape.upload($0)] } ?? [], shape.prepareConvolution(weight: w, bias: b),
         stride: c.stride, padding: c.padding, activation: .none)
       let residual = random.tensor(empty.shape)
       func run(_ activation: Activation, _ round: (Tensor) -> Tensor, _ backend: any Backend) -> [DeviceTensor] {
@@ -153,7 +153,8 @@ import Testing
         let (map, past) = (backend.upload(round(x)), history.map { backend.upload(round($0)) })
         return [nil, backend.upload(residual)].map {
           backend.convolve(
-            map, after: past, weight, stride: c.stride, padding: c.padding, addedTo: $0, activation: activation)
+            map, after: past.map { [$0] } ?? [], weight, stride: c.stride, padding: c.padding, addedTo: $0,
+            activation: activation)
         }
       }
       let name = "convolution \(c.map) \(c.kernel)"
@@ -191,7 +192,8 @@ import Testing
         let (map, past) = (backend.upload(round(x)), history.map { backend.upload(round($0)) })
         let plain = [(nil, Activation.none), (backend.upload(residual), .silu)].map { added, activation in
           backend.convolve(
-            map, after: past, weight, stride: .one, padding: .all(1), addedTo: added, activation: activation)
+            map, after: past.map { [$0] } ?? [], weight, stride: .one, padding: .all(1), addedTo: added,
+            activation: activation)
         }
         return plain + (c.taps == 1 ? [backend.convolveDoubled(map, weight, activation: .relu)] : [])
       }
@@ -201,6 +203,57 @@ import Testing
       } fast: {
         run({ $0 }, $0)
       }
+    }
+  }
+
+  @Test(
+    "What a stream remembers in bytes is read as the same numbers, and survives a download",
+    .enabled(if: Precision.bf16.isSupported))
+  func rememberedFrames() {
+    var random = RandomTensors()
+    let backend = CPUBackend(threads: 3, precision: .bf16)
+    // With Winograd's kernels and without.
+    for (inputs, outputs, taps, keepsSize) in [
+      (64, 96, 3, true), (96, 64, 3, true), (80, 33, 2, false), (64, 16, 3, false),
+    ] {
+      let map = [1, random.integer(1...13), random.integer(1...13), inputs]
+      let w = random.tensor([outputs, inputs, taps, 3, 3], scale: 0.2)
+      let weight = backend.prepareConvolution(weight: w, bias: nil, keepsSize: keepsSize)
+      let (x, past) = (random.tensor(map), (0..<taps - 1).map { _ in random.tensor(map) })
+      let kept = past.map { backend.remembered(backend.upload($0), for: weight) }
+      let numbers = kept.map { backend.download($0) }
+      for (was, now) in zip(past, numbers) {
+        // Half a step of the largest number of a position, and a little for the scale's rounding.
+        let (a, b) = (was.floats(), now.floats())
+        for position in stride(from: 0, to: a.count, by: inputs) {
+          let range = position..<position + inputs
+          let largest = a[range].map(abs).max() ?? 0
+          #expect(range.allSatisfy { abs(a[$0] - b[$0]) <= largest / 250 }, "\(map), seed \(random.seed)")
+        }
+      }
+      func convolve(_ backend: any Backend, _ history: [DeviceTensor], _ weight: ConvolutionWeight, _ x: Tensor)
+        -> Tensor
+      {
+        backend.download(
+          backend.convolve(
+            backend.upload(x), after: history, weight, stride: .one, padding: .all(1), activation: .none))
+      }
+      let found = convolve(backend, kept, weight, x)
+      let reference = ReferenceBackend()
+      let wanted = convolve(
+        reference, numbers.map { reference.upload($0) }, reference.prepareConvolution(weight: w, bias: nil), x)
+      let error = distance(found, wanted)
+      #expect(error < 8e-3, "\(inputs) to \(outputs): relative error \(error), seed \(random.seed)")
+      // Stored and put back: the same bits.
+      let again = numbers.map { backend.remembered(backend.upload($0), for: weight) }
+      #expect(convolve(backend, again, weight, x).floats() == found.floats(), "\(map), seed \(random.seed)")
+    }
+    // Nothing, and what is too small for a scale; a number that is none stays none.
+    let weight = backend.prepareConvolution(weight: random.tensor(64, 64, 1, 3, 3), bias: nil, keepsSize: true)
+    for value: Float in [0, 1e-35, .nan, .infinity] {
+      let x = Tensor([Float](repeating: value, count: 64), shape: [1, 1, 1, 64])
+      let found = backend.download(backend.remembered(backend.upload(x), for: weight)).floats()
+      #expect(found.allSatisfy { value.isFinite ? $0 == 0 : $0.isNaN }, "\(value) became \(found[0])")
     }
   }
 
@@ -240,7 +293,7 @@ import Testing
       func block(_ backend: any Backend) -> Tensor {
         func convolve(_ x: DeviceTensor, _ w: Tensor, addedTo residual: DeviceTensor?) -> DeviceTensor {
           backend.convolve(
-            x, after: nil, backend.prepareConvolution(weight: w, bias: bias), stride: .one, padding: .all(1),
+            x, after: [], backend.prepareConvolution(weight: w, bias: bias), stride: .one, padding: .all(1),
             addedTo: residual, activation: .relu)
         }
         let y = convolve(backend.upload(x), first, addedTo: nil)
@@ -295,7 +348,7 @@ import Testing
     // The reference starts from what the fast path kept, so that moving is all that is judged: exact.
     let fast = CPUBackend(threads: 2, precision: .bf16)
     let kept = fast.convolve(
-      fast.upload(x), after: nil, fast.prepareConvolution(weight: w, bias: nil), stride: .one, padding: .all(1),
+      fast.upload(x), after: [], fast.prepareConvolution(weight: w, bias: nil), stride: .one, padding: .all(1),
       activation: .relu)
     func moves(_ y: DeviceTensor, _ backend: any Backend) -> [Tensor] {
       [

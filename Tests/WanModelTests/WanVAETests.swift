@@ -64,6 +64,42 @@ struct WanVAETests {
     try expectEveryPortioningAgrees(try vae.makeDecoder(), latents, backend)
   }
 
+  @Test(
+    "wide layers remember their past in bytes: near float32, and the same bits however it is portioned and resumed",
+    .enabled(if: Precision.bf16.isSupported))
+  func wideLayers() throws {
+    var configuration = WanVAEConfiguration()
+    (configuration.decoderBase, configuration.encoderBase) = (64, 16)
+    (configuration.multipliers, configuration.blocksPerLevel, configuration.halvesTime) = (
+      [1, 1, 2], 1, [false, true]
+    )
+    var random = SystemRandomNumberGenerator()
+    let tensors = configuration.weightTable.entries.map { entry in
+      let inputs = Float(entry.shape.dropFirst().reduce(1, *))
+      let values = (0..<entry.shape.reduce(1, *)).map { _ in
+        entry.name.hasSuffix("gamma") ? 1 : Float.random(in: -1.7...1.7, using: &random) / max(1, inputs).squareRoot()
+      }
+      return (entry.name, Tensor(values, shape: entry.shape))
+    }
+    let weights = WeightDictionary(Dictionary(uniqueKeysWithValues: tensors), label: "random weights")
+    let latents = Tensor(
+      (0..<4 * 16 * 5 * 7).map { _ in Float.random(in: -1...1, using: &random) }, shape: [4, 16, 5, 7])
+    func decode(_ precision: Precision) throws -> [Float] {
+      let backend = CPUBackend(threads: 2, precision: precision)
+      let decoder = try WanVAE(configuration, weights: weights, on: backend).makeDecoder()
+      let map = backend.upload(latents)
+      if precision == .bf16 { try expectEveryPortioningAgrees(decoder, map, backend) }
+      decoder.reset()
+      return backend.download(try decoder.decode(map)).floats()
+    }
+    let (wanted, found) = (try decode(.f32), try decode(.bf16))
+    let error = zip(wanted, found).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) } / Float(wanted.count)
+    let mean = wanted.reduce(0, +) / Float(wanted.count)
+    let variance = wanted.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Float(wanted.count)
+    #expect(variance > 1e-3, "pixels without contrast say nothing: variance \(variance)")
+    #expect(error < 4e-4 * variance, "mean squared error \(error) of a variance of \(variance)")
+  }
+
   @Test("has the names that both checkpoints use, for the real sizes too")
   func names() throws {
     for name in ["wanvae-a", "wanvae-b"] {

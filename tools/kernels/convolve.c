@@ -47,6 +47,8 @@ static problem make(lt_convolution_shape s, int height, int width, int relu, int
   problem p = {.a = {.shape = s, .height = height, .width = width, .relu = relu}};
   const int columns = s.outputs * s.frames;
   p.weights = numbers((int64_t)columns * s.inputs * s.times * 9);
+  // Multiples of 1/32 below 1: bf16 holds them, and the sums of four that a doubling makes of them.
+  for (int64_t i = 0; i < (int64_t)columns * s.inputs * s.times * 9; i++) p.weights[i] = nearbyintf(p.weights[i] * 15.5f) / 32;
   if (biased) p.bias = numbers(columns);
   p.packed = malloc(sizeof(uint16_t) * (size_t)lt_convolution_weights(&s));
   p.packed_bias = malloc(sizeof(float) * (size_t)lt_convolution_biases(&s));
@@ -107,15 +109,15 @@ static void check(lt_convolution_shape s, int height, int width, int relu, int r
           if (p.residual) sum += value_of(p.residual[at]);
           if (relu && sum < 0) sum = 0;
           const double found = single ? p.out[at] : value_of(p.out_bf16[at]);
-          // Weights are rounded to bf16, results perhaps too.
-          const double error = fabs(found - sum) / (sqrt(size) + (single ? 0 : fabs(sum)));
+          // Nothing is rounded but sums, to float32, and results perhaps to bf16.
+          const double error = fabs(found - sum) / (1e-5 * sqrt(size) + (single ? 0 : fabs(sum) / 255));
           if (!(error <= worst)) worst = error;
         }
       }
     }
   }
-  if (!(worst < 1.0 / 128)) {
-    printf("FAILED: error %g; %d -> %d channels, %d times, %d frames, doubles %d, %d x %d, relu %d, residual %d, float32 %d\n", worst, s.inputs,
+  if (!(worst < 1)) {
+    printf("FAILED: %g times the error allowed; %d -> %d channels, %d times, %d frames, doubles %d, %d x %d, relu %d, residual %d, float32 %d\n", worst, s.inputs,
            s.outputs, s.times, s.frames, s.doubles, height, width, relu, residual, single);
     failures++;
   }

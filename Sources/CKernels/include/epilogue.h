@@ -32,3 +32,9 @@ void lt_widen_bf16(float *out, const uint16_t *x, int64_t n);
 // has the scale NaN, which its products then are.
 void lt_quantise_row_f32(float *scale, int8_t *out, const float *x, int n);
 void lt_quantise_row_bf16(float *scale, int8_t *out, const uint16_t *x, int n);
+// The same with a scale that is rounded to bf16, so that the numbers of lt_widen_bytes give the same bytes and scale again;
+// a row of numbers below 1e-28 is one of zeros.
+void lt_remember_f32(float *scale, int8_t *out, const float *x, int n);
+void lt_remember_bf16(float *scale, int8_t *out, const uint16_t *x, int n);
+// out[i] = x[i] * scale.
+void lt_widen_bytes(float *out, const int8_t *x, float scale, int n);

@@ -16,7 +16,9 @@ void lt_winograd_kernels(const float *weight, int outputs, int inputs, int taps,
 // Tiles of one frame: each stands for 2 x 2 outputs, row by row of the map; of the last row and column, what lies outside is
 // left out. An output map has the size of the input, or twice that.
 typedef struct {
-  const uint16_t *map;         // [height][width][channels], bf16
+  const uint16_t *map;         // [height][width][channels], bf16; or NULL and, not doubled,
+  const int8_t *bytes;         // the same in bytes,
+  const float *scales;         // with a scale for each position
   int height, width, channels; // channels: a multiple of 16
   int doubled;                 // every position of the map is repeated in both directions first
   int first, count;            // tiles

@@ -100,12 +100,12 @@ struct MemoryBlock: Sendable {
 
   /// x `[frames, h, w, n]`, the next frames of the stream.
   func forward(_ x: DeviceTensor, _ stream: inout VideoStreamState, _ backend: any Backend) -> DeviceTensor {
-    let past = stream.history[name] ?? backend.zeros([1] + x.shape.dropFirst())
-    stream.history[name] = backend.lastFrames(1, of: past, then: x)
+    let past = stream.history[name] ?? [backend.zeros([1] + x.shape.dropFirst())]
+    stream.history[name] = [backend.lastFrame(of: x)]
     var y = backend.convolve(
       x, after: past, convolutions[0], stride: .one, padding: .all(1), activation: .relu)
-    y = backend.convolve(y, after: nil, convolutions[1], stride: .one, padding: .all(1), activation: .relu)
+    y = backend.convolve(y, after: [], convolutions[1], stride: .one, padding: .all(1), activation: .relu)
     return backend.convolve(
-      y, after: nil, convolutions[2], stride: .one, padding: .all(1), addedTo: x, activation: .relu)
+      y, after: [], convolutions[2], stride: .one, padding: .all(1), addedTo: x, activation: .relu)
   }
 }

@@ -79,12 +79,12 @@ public final class TinyVAEDecoder: VideoDecoder {
   // z [1, h, w, channels] → [4, 8 h, 8 w, 3], not limited.
   private func raw(_ z: DeviceTensor) -> DeviceTensor {
     var x = backend.convolve(
-      backend.activate(z, .softClamp3), after: nil, first, stride: .one, padding: .all(1), activation: .relu)
+      backend.activate(z, .softClamp3), after: [], first, stride: .one, padding: .all(1), activation: .relu)
     for (index, stage) in stages.enumerated() {
       for block in stage.blocks { x = block.forward(x, &state, backend) }
       x = backend.convolveDoubled(
         x, stage.out, frames: stage.growth, activation: index == stages.count - 1 ? .relu : .none)
     }
-    return backend.convolve(x, after: nil, last, stride: .one, padding: .all(1), activation: .none)
+    return backend.convolve(x, after: [], last, stride: .one, padding: .all(1), activation: .none)
   }
 }

@@ -74,14 +74,14 @@ public final class TinyVAEEncoder: VideoEncoder {
 
   // Four frames [4, H, W, 3] → [1, H / 8, W / 8, channels].
   private func latent(_ frames: DeviceTensor, _ stream: inout VideoStreamState) -> DeviceTensor {
-    var x = backend.convolve(frames, after: nil, first, stride: .one, padding: .all(1), activation: .relu)
+    var x = backend.convolve(frames, after: [], first, stride: .one, padding: .all(1), activation: .relu)
     for stage in stages {
       if stage.pooling > 1 { x = backend.framesToChannels(x, stage.pooling) }
-      x = backend.convolve(x, after: nil, stage.pool, stride: .one, padding: .all(0), activation: .none)
+      x = backend.convolve(x, after: [], stage.pool, stride: .one, padding: .all(0), activation: .none)
       x = backend.convolve(
-        x, after: nil, stage.down, stride: ConvolutionStride(space: 2), padding: .all(1), activation: .none)
+        x, after: [], stage.down, stride: ConvolutionStride(space: 2), padding: .all(1), activation: .none)
       for block in stage.blocks { x = block.forward(x, &stream, backend) }
     }
-    return backend.convolve(x, after: nil, last, stride: .one, padding: .all(1), activation: .none)
+    return backend.convolve(x, after: [], last, stride: .one, padding: .all(1), activation: .none)
   }
 }

@@ -56,14 +56,15 @@ public protocol VideoEncoder: AnyObject {
 public struct VideoStreamState: Sendable {
   /// Frames that have passed, in the unit of the network's input.
   public internal(set) var frames = 0
-  /// By layer, the most recent input frames `[n, h, w, channels]`.
-  public internal(set) var history: [String: DeviceTensor] = [:]
+  /// By layer, what it needs of the past, one map `[n, h, w, channels]` after the other, oldest first: its most recent input
+  /// frames, or the sums that they give to its next outputs.
+  public internal(set) var history: [String: [DeviceTensor]] = [:]
 
   /// The start of a stream.
   public init() {}
 
   /// A stored stream; `history` must come from a network of the same shape.
-  public init(frames: Int, history: [String: DeviceTensor]) {
+  public init(frames: Int, history: [String: [DeviceTensor]]) {
     self.frames = frames
     self.history = history
   }
@@ -73,8 +74,10 @@ extension VideoStreamState {
   /// Adds the stream to what is to be stored, under names that begin with `name`.
   public func save(to state: inout StateBuilder, as name: String, on backend: any Backend) throws {
     try state.add(name, value: frames)
-    for (layer, tensor) in history {
-      state.add("\(name).\(layer)", dtype: .f32, shape: tensor.shape) { backend.download(tensor) }
+    for (layer, maps) in history {
+      for (i, map) in maps.enumerated() {
+        state.add("\(name).\(layer)/\(i)", dtype: .f32, shape: map.shape) { backend.download(map) }
+      }
     }
   }
 
@@ -82,8 +85,12 @@ extension VideoStreamState {
   /// - Throws: `TensorError` for a state without it.
   public init(from state: SavedState, as name: String, on backend: any Backend) throws {
     self.init(frames: try state.value(name), history: [:])
-    for stored in state.names where stored.hasPrefix(name + ".") {
-      history[String(stored.dropFirst(name.count + 1))] = backend.upload(try state.tensor(stored, dtype: .f32))
+    for stored in state.names where stored.hasPrefix(name + ".") && stored.hasSuffix("/0") {
+      let layer = stored.dropLast(2)
+      let maps = state.names.filter { $0.hasPrefix(layer + "/") }.count
+      history[String(layer.dropFirst(name.count + 1))] = try (0..<maps).map {
+        backend.upload(try state.tensor("\(layer)/\($0)", dtype: .f32))
+      }
     }
   }
 }

@@ -19,7 +19,11 @@ public struct WanVAE {
   }
 
   /// A decoder at the start of a stream.
-  public func makeDecoder() throws -> WanVAEDecoder { try WanVAEDecoder(configuration, layout.decoder, source) }
+  public func makeDecoder() throws -> WanVAEDecoder {
+    // Copies that were made to pack the weights are not needed again.
+    defer { source.backend.releaseUnusedMemory() }
+    return try WanVAEDecoder(configuration, layout.decoder, source)
+  }
 
   /// An encoder.
   public func makeEncoder() throws -> WanVAEEncoder { try WanVAEEncoder(configuration, layout.encoder, source) }

@@ -57,7 +57,7 @@ public final class WanVAEEncoder: VideoEncoder {
     while start < video.shape[0] {
       let end = start + (state.frames == 0 ? 1 : group)
       let y = network.forward(backend.slice(x, start..<end), &state, backend)
-      parts.append(backend.convolve(y, after: nil, exit, stride: .one, padding: .all(0), activation: .none))
+      parts.append(backend.convolve(y, after: [], exit, stride: .one, padding: .all(0), activation: .none))
       start = end
     }
     return backend.channelsFirst(backend.scaleChannels(backend.concatenate(parts), scale: scale, shift: shift))
