@@ -158,16 +158,20 @@ final class CallRecorder: Backend {
   // MARK: Feature maps, which a rollout does not use
 
   func convolve(
-    _ x: DeviceTensor, after history: DeviceTensor?, _ weight: ConvolutionWeight, stride: ConvolutionStride,
+    _ x: DeviceTensor, after history: [DeviceTensor], _ weight: ConvolutionWeight, stride: ConvolutionStride,
     padding: SpatialPadding, addedTo residual: DeviceTensor?, activation: Activation
   ) -> DeviceTensor {
-    note("convolve", x.shape, history?.shape)
+    note("convolve", x.shape, history.flatMap(\.shape))
     return backend.convolve(
       x, after: history, weight, stride: stride, padding: padding, addedTo: residual, activation: activation)
   }
   func zeros(_ shape: [Int]) -> DeviceTensor {
     note("zeros", shape)
     return backend.zeros(shape)
+  }
+  func remembered(_ x: DeviceTensor, for weight: ConvolutionWeight) -> DeviceTensor {
+    note("remembered", x.shape)
+    return backend.remembered(x, for: weight)
   }
   func convolveDoubled(_ x: DeviceTensor, _ weight: ConvolutionWeight, activation: Activation) -> DeviceTensor {
     note("convolveDoubled", x.shape)
