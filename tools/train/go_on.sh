@@ -1,72 +1,84 @@
 #!/bin/bash
-# The third training on two GPUs, in the three parts that were run (README.md, "Third run"):
-#   go_on.sh dense MODEL WORK 530     judge, classifier, real pans; two dense students (a weaker and a stronger classifier)
-#   go_on.sh lora  MODEL WORK 560     the best of the two and MODEL goes on; Sparse Forcing's addition on top of it
-#   go_on.sh rest  MODEL WORK 495     on a fresh machine, MODEL the new one with lora/sparse-forcing: Light Forcing's addition, the decoder of
-#                                     the Wan architecture, the tables and landmarks of docs/model-quality.md
-# The last number: seconds. A script that needs another's result compiles first and waits for it.
+# The fourth training, on two GPUs of one machine, in the parts that were run (README.md, "Fourth run"). All times are seconds after the
+# beginning of a part (`lora` and `rest`: of `dense`); trainings go on from one part to the next.
+#   go_on.sh guide MODEL WORK     a classifier that learns from ever new clips of both cards -> WORK/guide
+#   go_on.sh dense MODEL WORK     with WORK/guide: two students, judged; the better one begins to learn its additions
+#   go_on.sh rest  MODEL WORK     the additions end; the tables and landmarks of docs/model-quality.md
+# GUIDE, DENSE, LORA, LAST: when the classifier, the students, the additions and the evaluations end.
 cd "$(dirname "$0")"
-part=$1 M=$2 W=$3; T=$(date +%s); END=$((T + $4))
+part=$1 M=$2 W=$3
+: ${GUIDE:=230} ${DENSE:=425} ${LORA:=740} ${LAST:=1040}
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=4
 mkdir -p $W
-first() { CUDA_VISIBLE_DEVICES=0 python3 "$@"; }
-second() { CUDA_VISIBLE_DEVICES=1 python3 "$@"; }
-python3 restore_teacher.py $M $W/teacher > $W/restore.log 2>&1 && touch $W/teacher/done
+PY=${PY:-python3}
+bg() { card=$1 name=$2; shift 2; CUDA_VISIBLE_DEVICES=$card setsid $PY "$@" > $W/$name.log 2>&1 < /dev/null & echo $! > $W/$name.pid; }
+on() { card=$1 name=$2; shift 2; CUDA_VISIBLE_DEVICES=$card $PY "$@" > $W/$name.log 2>&1; }
+alive() { state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' /proc/$(cat $W/$1.pid 2> /dev/null || echo none)/status 2> /dev/null); [ -n "$state" ] && [ $state != Z ]; }
+end() { for x in "$@"; do while alive $x; do sleep .3; done; done; }  # of trainings, with their memory
+[ -f $W/start ] || date +%s > $W/start
+T=$(cat $W/start)
+judge="--judge state/judge.pt $EVAL" s=${SECS:-60} look=${LOOK:-20}
+prompts="--cue ${CUE:-2} --long .6 --away .4 --pulses .25 --crossed .15"
 case $part in
-dense)
-  first train_dmd.py $W/a 60 --init $M --teacher $W/teacher --cues $W/guide --warm 40 --deadline $((END - 20)) > $W/a.log 2>&1 &
-  second judge.py $W/judge 60 --deadline $((T + 140)) > $W/judge.log 2>&1 &
-  judge=$!
-  second train_guide.py $W/guide 60 --vae $M --deadline $((T + 150)) > $W/guide.log 2>&1
-  wait $judge
-  second pans.py $W/pans.pt --vae $M > $W/pans.log 2>&1 &
-  second train_dmd.py $W/b 60 --init $M --teacher $W/teacher --cues $W/guide --cue 1 --long .6 --warm 40 --deadline $((END - 20)) > $W/b.log 2>&1 &
-  wait
+guide)
+  pool=${POOL:-/dev/shm/clips}; rm -rf $pool; mkdir -p $pool
+  bg 1 clips1 clips.py $pool --vae $M --deadline $((T + GUIDE + 30))
+  bg 0 clips0 clips.py $pool --vae $M --deadline $((T + GUIDE + 30))
+  on 1 guide train_guide.py $W/guide 60 --clips $pool --deadline $((T + GUIDE))
   ;;
-lora)
-  first train_dmd.py $W/lora 60 --init $W/best --teacher $W/teacher --critic $W/best --cues $W/guide --lora 16 --lr 3e-4 --wait --deadline $((END - 15)) \
-    --recipe sparse-forcing --pans $W/pans.pt --long .6 > $W/sparse.log 2>&1 &
-  first evaluate.py $W/eval-a --model $W/a --judge $W/judge/judge.pt --run held:sink:60 > $W/eval-a.log 2>&1 &
-  second evaluate.py $W/eval-b --model $W/b --judge $W/judge/judge.pt --run held:sink:60 > $W/eval-b.log 2>&1
-  second evaluate.py $W/eval-m --model $M --judge $W/judge/judge.pt --run held:sink:60 > $W/eval-m.log 2>&1
-  while [ ! -f $W/eval-a/evaluation.json ]; do sleep .5; done
-  best=$(python3 - $W <<'PY'
-import json, sys
-def points(x):
-    r = json.load(open(f"{sys.argv[1]}/eval-{x}/evaluation.json"))
-    a, b = r["held:sink:60, first 5 s"], r["held:sink:60, last 5 s"]
-    want = {"colour": 95, "shape": 90, "scene": 95, "motion": 85, "camera": 90}
-    return sum(min(a[h][0], w + 3) + min(b[h][0], w) for h, w in want.items())
-print(max("abm", key=points), {x: points(x) for x in "abm"})
-PY
-)
-  echo "best: $best" | tee $W/best.log
+dense)
+  $PY restore_teacher.py $M $W/teacher > $W/restore.log 2>&1
+  how="--init $M --teacher $W/teacher --cues $W/guide --hold $((T + 120)) --ahead ${AHEAD:-40} $prompts --lr 1.4e-4 --clr 2e-4 --warm 20 --window 12 --sink 0 --deadline $((T + DENSE))"
+  bg 0 a train_dmd.py $W/a 60 $how --mixed
+  bg 1 b train_dmd.py $W/b 60 $how
+  end a b
+  [ -n "$KEEP" ] && $KEEP &
   mkdir -p $W/best
-  if [ ${best%% *} = m ]; then cp -r $M/. $W/best/; cp $W/a/critic.part* $W/best/; cp -r $M $W/model
-  else
-    cp $W/${best%% *}/c*.part* $W/best/
-    python3 - $M $W <<'PY'
+  lora="--init $W/best --teacher $W/teacher --cues $W/guide --critic $W/best $prompts --lora 16 --lr 3e-4 --wait --deadline $((T + LORA))"
+  bg 0 sparse train_dmd.py $W/sparse 60 $lora --recipe sparse-forcing
+  bg 1 light train_dmd.py $W/light 60 $lora --recipe light-forcing --batch ${LIGHT:-32} --streams 2
+  for x in a b; do  # all the way, and ${SHARE:-.7} of it
+    card=0; [ $x = b ] && card=1
+    on $card eval-$x evaluate.py $W/eval-$x --model $W/$x $judge --run held:short:$look & look1="$look1 $!"
+    (on $card blend-$x blend.py $M $W/$x $W/${x}7 ${SHARE:-.7}
+     on $card eval-${x}7 evaluate.py $W/eval-${x}7 --model $W/${x}7 $judge --run held:short:$look) & look1="$look1 $!"
+  done
+  wait $look1
+  best=${BEST:-$($PY - $W $look <<'EOF'
+import json, sys
+want = {"colour": 95, "shape": 90, "scene": 95, "motion": 90, "camera": 90}
+def points(path, first, last):
+    try:
+        r = json.load(open(path))
+        return round(sum(min(r[k][h][0], w + 3) for k in (first, last) for h, w in want.items()), 1)
+    except (OSError, KeyError, ValueError):
+        return 0
+p = {x: points(f"{sys.argv[1]}/eval-{x}/evaluation.json", *(f"held:short:{sys.argv[2]}, {w} 5 s" for w in ("first", "last"))) for x in ("a", "b", "a7", "b7")}
+p["m"] = points("state/results/memories.json", "held:short:60, first 5 s", "held:short:60, 15 to 20 s")
+print(max(p, key=p.get), p)
+EOF
+)}
+  echo "$best" | tee $W/best.log
+  x=${best%% *}
+  if [ $x = m ]; then cp -r $M/. $W/best/; cp $W/a/critic.part* $W/best/; else cp $W/$x/ckpt.part* $W/${x%7}/critic.part* $W/best/; fi
+  touch $W/best/done $W/teacher/done
+  $PY - $M $W <<'EOF'
 import json, sys
 c = json.load(open(sys.argv[1] + "/tiny_vae/config.json"))
 json.dump({"mean": c["measured_latent_mean"], "std": c["measured_latent_std"]}, open(sys.argv[2] + "/stats.json", "w"))
-PY
-    python3 export.py $W/best $W/model --stats $W/stats.json --distilled --stage "B: Self-Forcing distillation over 21 judged frames"
-  fi
-  touch $W/best/done
-  wait
-  mkdir -p $W/model/lora; cp $W/lora/*.safetensors $W/model/lora/
+EOF
+  $PY export.py $W/best $W/model --stats $W/stats.json --distilled --stage "B: Self-Forcing distillation, fourth run" --window 12 --sink 0 > $W/export.log 2>&1
   ;;
 rest)
-  e="--model $M --judge state/judge.pt --lora $M/lora --teacher $W/teacher --deadline $((END - 55))"
-  (first evaluate.py $W/eval0 $e --run held:sparse+lora:60 --run held:short:60 --run held:sparse:60 > $W/eval0.log 2>&1
-   first landmarks.py $W/landmarks.json --model $M --lora $M/lora --prompts 50 --memory sparse+lora --memory short --memory sparse --memory sink > $W/landmarks.log 2>&1
-   first evaluate.py $W/eval2 $e --run held:teacher:5 --run seen:sink:5 --run held:light:60 > $W/eval2.log 2>&1) &
-  first train_wanvae.py $W/wanvae 60 --vae $M --deadline $((END - 35)) > $W/wanvae.log 2>&1 &
-  second train_guide.py $W/guide 45 --vae $M > $W/guide.log 2>&1 &
-  second train_dmd.py $W/light 60 --init $M --teacher $W/teacher --cues $W/guide --lora 16 --lr 3e-4 --batch 24 --streams 2 --recipe light-forcing --long .7 \
-    --deadline $((END - 130)) > $W/light.log 2>&1
-  cp $W/light/*.safetensors $M/lora/
-  second evaluate.py $W/eval1 $e --run held:light+lora:60 > $W/eval1.log 2>&1
-  wait
+  [ -n "$BESIDE" ] && $BESIDE & beside=$!  # something for the processors, if there is
+  end sparse light
+  mkdir -p $W/lora; cp $W/sparse/*.safetensors $W/light/*.safetensors $W/lora/
+  e="--model $W/best $judge --lora $W/lora --teacher $W/teacher --deadline $((T + LAST - 70))"
+  (on 0 eval0 evaluate.py $W/eval0 $e --run held:sparse+lora:$s --run held:sparse:$s
+   on 0 landmarks landmarks.py $W/landmarks.json --model $W/best --lora $W/lora ${LAND:---prompts 50} --memory sparse+lora --memory short --memory sparse --memory sink) &
+  l=$!
+  on 1 eval1 evaluate.py $W/eval1 $e --run held:short:$s --run held:light+lora:$s --run held:sink:$s --run seen:short:5 --run held:light:$s
+  while kill -0 $l 2> /dev/null && [ $(date +%s) -lt $((T + LAST)) ]; do sleep .5; done
+  wait $beside
   ;;
 esac

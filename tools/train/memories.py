@@ -7,8 +7,8 @@ from wan import CHUNK, Wan
 
 # name: (class, window, sink, positions by rank)
 KINDS = {"window": (Wan, 21, 0, False),  # 21 frames
-         "sink": (Wan, 21, 3, True),     # 21 frames, the first chunk kept: what the model was distilled with
-         "short": (Wan, 12, 0, False),   # 12 frames: as much as `sparse` holds
+         "sink": (Wan, 21, 3, True),     # 21 frames, the first chunk kept
+         "short": (Wan, 12, 0, False),   # 12 frames: what the model was distilled with, and as much as `sparse` holds
          "short-sink": (Wan, 12, 3, True),
          "sparse": (SparseWan, 12, 3, True),  # 6 frames' worth of persistent blocks beside 6, a quarter of them read
          "light": (LightWan, 21, 3, True)}    # the frames of `sink`, ever fewer blocks of them read

@@ -8,16 +8,19 @@ import json, math, re, sys
 HEADS = ["shape", "colour", "size", "motion", "scene", "time", "landmark", "camera"]
 CAMERAS = ["still", "left", "right", "away"]
 
-NAMES = {"held:sink:60, first 5 s": "first 5 s", "held:sink:60, 15 to 20 s": "15 to 20 s", "held:sink:60, last 5 s": "last 5 s of 60 s",
-         "seen:sink:5, first 5 s": "seen, first 5 s", "held:teacher:5, first 5 s": "teacher, first 5 s"}
-for kind, what in (("short", "window of 12"), ("sparse", "sparse, not trained"), ("sparse+lora", "sparse, trained"), ("light", "light, not trained"),
-                   ("light+lora", "light, trained")):
-    for when, short in (("first 5 s", "first 5 s"), ("15 to 20 s", "15 to 20 s"), ("last 5 s", "last 5 s")):
-        NAMES[f"held:{kind}:60, {when}"] = f"{what}, {short}"
-TABLES = {"dense": ["held:sink:60, first 5 s", "held:sink:60, 15 to 20 s", "held:sink:60, last 5 s", "held:teacher:5, first 5 s", "seen:sink:5, first 5 s"],
-          "memories": [f"held:{k}:60, last 5 s" for k in ("sink", "short", "sparse", "sparse+lora", "light", "light+lora")],
-          "memories20": [f"held:{k}:60, 15 to 20 s" for k in ("sink", "short", "sparse", "sparse+lora", "light", "light+lora")],
-          "memories5": [f"held:{k}:60, first 5 s" for k in ("sink", "short", "sparse", "sparse+lora", "light", "light+lora")]}
+NAMES = {"held:teacher:5, first 5 s": "teacher, first 5 s", "seen:short:5, first 5 s": "seen, first 5 s"}
+WHEN = {"first 5 s": "first 5 s", "15 to 20 s": "15 to 20 s", "last 5 s": "last 5 s of 60 s"}
+WHAT = {"held:short": "", "held:sink": "window of 21, first chunk kept, ", "held:sparse": "sparse, not trained, ", "held:sparse+lora": "sparse, trained, ",
+        "held:light": "light, not trained, ", "held:light+lora": "light, trained, ", "before:held:sink": "before, its own memory, ", "before:held:short": "before, window of 12, "}
+for kind, what in WHAT.items():
+    for when, word in WHEN.items():
+        NAMES[f"{kind}:60, {when}"] = what + word
+OTHERS = ("short", "sink", "sparse", "sparse+lora", "light", "light+lora")
+TABLES = {"dense": ["held:short:60, first 5 s", "held:short:60, 15 to 20 s", "held:short:60, last 5 s", "held:teacher:5, first 5 s", "seen:short:5, first 5 s"],
+          "before": ["before:held:sink:60, first 5 s", "before:held:sink:60, last 5 s", "before:held:short:60, first 5 s", "before:held:short:60, last 5 s"],
+          "memories": [f"held:{k}:60, last 5 s" for k in OTHERS],
+          "memories20": [f"held:{k}:60, 15 to 20 s" for k in OTHERS],
+          "memories5": [f"held:{k}:60, first 5 s" for k in OTHERS]}
 LAND = {"short": "window of 12, nothing kept", "short-sink": "window of 12, first chunk kept", "sink": "dense window of 21, first chunk kept",
         "sparse": "sparse-forcing, 12 frames in memory, not trained", "sparse+lora": "sparse-forcing, trained"}
 
@@ -43,9 +46,9 @@ def camera(results, run):
 def landmarks(land):
     ci = lambda v: f"{v['mean']:.1f} ± {v['ci95']:.1f}"
     base = land.get("short", {}).get("one turn later", {}).get("values")
-    rows = ["| | one turn later | against the window of 12, same prompts | another prompt |", "|---|---|---|---|"]
+    rows = ["| | one turn later | half a turn later | the difference | against the window of 12, same prompts | another prompt |", "|---|---|---|---|---|---|"]
     if "the world itself" in land:
-        rows.append(f"| the world itself | {ci(land['the world itself'])} | | |")
+        rows.append(f"| the world itself | {ci(land['the world itself'])} | {ci(land['the world itself, half a turn later'])} | | | |")
     for k, what in LAND.items():
         if k not in land:
             continue
@@ -55,7 +58,7 @@ def landmarks(land):
             m = sum(d) / len(d)
             s = math.sqrt(sum((x - m) ** 2 for x in d) / (len(d) - 1) / len(d))
             diff = f"{m:+.2f} ± {1.96 * s:.2f}"
-        rows.append(f"| {what} | {ci(v)} | {diff} | {ci(land[k]['another prompt'])} |")
+        rows.append(f"| {what} | {ci(v)} | {ci(land[k]['half a turn later'])} | {ci(land[k]['above half a turn'])} | {diff} | {ci(land[k]['another prompt'])} |")
     return rows
 
 
@@ -66,7 +69,7 @@ if __name__ == "__main__":
         (results if "judge on real clips" in d else land).update(d)
     made = {k: judged(results, runs) for k, runs in TABLES.items()}
     made["landmarks"] = landmarks(land)
-    for name, run in (("camera", "held:sink:60, first 5 s"), ("camera60", "held:sink:60, last 5 s")):
+    for name, run in (("camera", "held:short:60, first 5 s"), ("camera60", "held:short:60, last 5 s")):
         if run in results:
             made[name] = camera(results, run)
     text = open(sys.argv[1]).read()

@@ -10,7 +10,8 @@ positions by rank.
 
 With --cues a classifier of noisy latents (`train_guide.py`) adds its gradient from the moment when its file is there: what the prompt
 says and the clip does not show. Its weight is set once, so that at its beginning its gradient is --cue times as long as that of the
-distribution matching.
+distribution matching. With --hold the student waits for it: until then only the critic learns, from the student's rollouts, and leaves
+what it has learned in OUT/warm; another student takes it from there (--warmed).
 
 With --recipe sparse-forcing or light-forcing the student rolls out under that memory (`sparse.py`), starting from the distilled dense
 model, and --lora trains only a low-rank difference, written as OUT/<recipe>.safetensors. With --pans FILE (`pans.py`) a share --pan of
@@ -44,8 +45,15 @@ ap.add_argument("--warm", type=int, default=20, help="iterations until the stude
 ap.add_argument("--critic", help="folder with the critic of an earlier run (critic.part*)")
 ap.add_argument("--pans", help="real pans (pans.py)"); ap.add_argument("--pan", type=float, default=.4); ap.add_argument("--pull", type=float, default=1.0)
 ap.add_argument("--cues", help="folder with the classifier of stage A (guide.part*)"); ap.add_argument("--cue", type=float, default=.5)
+ap.add_argument("--hold", type=float, default=0, help="until the classifier is there, at most until this time of day, only the critic learns"); ap.add_argument("--warmed", help="folder with the critic of another run that holds")
+ap.add_argument("--window", type=int, default=21, help="frames in the dense memory"); ap.add_argument("--sink", type=int, default=3, help="first frames that stay in it; 0: none, and positions of the video")
+ap.add_argument("--mixed", action="store_true", help="half of the rollouts under the memory of --window and --sink, half under 21 frames with the first chunk kept")
+ap.add_argument("--away", type=float, default=.25, help="share of prompts in which the camera pans away and comes back"); ap.add_argument("--pulses", type=float, default=.125, help="share of prompts whose first object pulses")
+ap.add_argument("--crossed", type=float, default=.03, help="share of prompts whose object slides one way while the camera pans the other")
+ap.add_argument("--ahead", type=int, default=0, help="with --hold, iterations of the critic at least"); ap.add_argument("--sheets", action="store_true")
 ap.add_argument("--wait", action="store_true", help="compile, then wait for the file `done` of --init (and of --teacher)")
 ap.add_argument("--recipe", default="dense", choices=list(RECIPES))
+ap.add_argument("--fade", type=float, default=1.0, help="what is left of --cue in the last quarter")
 ap.add_argument("--lora", type=int, default=0, help="rank; 0 trains all weights")
 ap.add_argument("--deadline", type=float, default=0)
 a = ap.parse_args()
@@ -63,8 +71,17 @@ load = lambda d: load_parts(d) if glob.glob(f"{d}/ckpt.part0") else load_model_f
 vae, te = TAEHV().to(dev).to(memory_format=torch.channels_last), UMT5(1280).to(dev)
 real, fake = Wan().to(dev), Wan().to(dev)
 gen, show = (RECIPES[a.recipe]().to(dev) for _ in range(2))
+
+
+def remember(m, window, sink):
+    """Sets what a model remembers; the recipes have windows of their own."""
+    m.sink, m.ranks = sink, sink > 0
+    if a.recipe == "dense":
+        m.window = window
+
+
 for m in (gen, show):
-    m.sink, m.ranks = 3, True
+    remember(m, a.window, a.sink)
 cues = Guide().to(dev).to(memory_format=torch.channels_last).eval() if a.cues else None
 for m in (vae, te, real, show, cues):
     if m is not None:
@@ -115,7 +132,23 @@ cast = lambda: torch.autocast(dev, torch.bfloat16, enabled=not tiny)
 h, w = world.H // 8, world.W // 8
 FULL = 6 if tiny else a.frames
 PROMPTS = 4 * B if tiny else 6000
-specs = [world.draw_spec(rng) for _ in range(PROMPTS)]
+
+
+def wish():
+    """A clip to ask for, hard ones more often than by chance."""
+    s = world.draw_spec(rng)
+    camera, motion = rng.random() < (a.away - .25) / .75, rng.random() < (a.pulses - .125) / .875
+    if camera:
+        s["camera"] = "away"
+    if motion:
+        s["objects"][0]["motion"] = "pulses"
+    if not camera and not motion and rng.random() < a.crossed - .03:
+        left = rng.random() < .5
+        s["objects"][0]["motion"], s["camera"] = "slides left" if left else "slides right", "right" if left else "left"
+    return s  # none of this decides whether a combination is held out
+
+
+specs = [wish() for _ in range(PROMPTS)]
 words = [world.sentence(x) if rng.random() < .5 else world.caption(rng, x) for x in specs]
 bank, empty = text(words), text([""])
 wanted = torch.tensor([said(x, c) for x, c in zip(specs, words)]).to(dev)
@@ -142,7 +175,7 @@ def self_rollout(tt, memory, start, exit_step):
             t = torch.full((B, CHUNK), STEPS[j], device=dev)
             s = STEPS[j] / 1000
             last = j == exit_step
-            with torch.set_grad_enabled(last):
+            with torch.set_grad_enabled(last and not idle):
                 x0 = x - s * gen.chunk(x, t, tt if last else flat, memory, f)
             if not last:
                 nx = STEPS[j + 1] / 1000
@@ -162,6 +195,7 @@ def save():
     if a.lora:
         return save_lora(ema.state().items(), f"{a.out}/{a.recipe}.safetensors", a.lora)
     save_parts(pack(ema.state(), te.state_dict(), vae.state_dict()), a.out)
+    save_parts({"tf." + k: v.to(torch.bfloat16) for k, v in fake.state_dict().items()}, a.out, "critic")
 
 
 def picture(name, frames=21, seed=0):
@@ -171,19 +205,22 @@ def picture(name, frames=21, seed=0):
     log("sheet", name)
 
 
-HEAD_WEIGHT = torch.tensor([{"shape": 2., "motion": 2.5, "camera": 3.}.get(k, .5) for k in HEADS], device=dev)
+HEAD_WEIGHT = torch.tensor([{"shape": 2., "motion": 3., "camera": 4.}.get(k, .5) for k in HEADS], device=dev)
 lengths = []  # of both gradients, in the first iterations
 
 
 def cue(x, y, part_of):
     """The classifier's gradient with respect to the clips, scaled; and what it sees rightly."""
-    leaf = x.detach().float().requires_grad_()
-    lv = torch.rand(B, device=dev) * .7
-    out = cues(guide.noisy(leaf, lv), lv)
-    g, = torch.autograd.grad((guide.loss(out, y) * HEAD_WEIGHT).sum() * B, leaf)
+    g = seen = 0
+    for _ in range(2):  # two draws of the noise
+        leaf = x.detach().float().requires_grad_()
+        lv = torch.rand(B, device=dev) * .7
+        out = cues(guide.noisy(leaf, lv), lv)
+        g = g + torch.autograd.grad((guide.loss(out, y) * HEAD_WEIGHT).sum() * B, leaf)[0]
+        seen = seen + guide.right(out, y) / 2
     size = g.flatten(1).norm(dim=1)
     g = g * (3 * size.mean() / size.clamp(min=1e-9)).clamp(max=1).reshape(-1, 1, 1, 1, 1)
-    return g, guide.right(out, y).mean()
+    return g, seen
 
 
 if a.wait:
@@ -191,7 +228,7 @@ if a.wait:
 else:
     bank_emb, empty_emb = embed()
 t0, step, saved, shown, hist, begin = None, 0, 0.0, 0, [], time.time()
-buffer, streams, waiting, joined, counts = [], [], a.wait, False, {"fresh": 0, "stream": 0, "pan": 0}
+buffer, streams, waiting, joined, holding, counts = [], [], a.wait, False, a.hold > 0 and cues is not None, {"fresh": 0, "stream": 0, "pan": 0}
 if waiting:
     bank_emb, empty_emb = emb, emb0
 TOTALS = [x for x in (21, 42, 63, 84, 126, 189, 252) if x <= a.horizon] or [21]
@@ -230,17 +267,35 @@ while True:
             reset_lora(gen)
         ema, buffer, streams, lengths, step, waiting, hist, begin = EMA(gen, .995), [], [], [], 0, False, [], time.time()
         continue
-    if p >= 1 or (tiny and step >= 4 and not waiting) or (a.deadline and now > a.deadline):
+    if p >= 1 or (tiny and step >= 4 and not waiting and not holding) or (a.deadline and now > a.deadline):
         break
     k = min(1, (step + 1) / a.warm) * (1 if p < .6 else max(.1, (1 - p) / .4))
     og.param_groups[0]["lr"], oc.param_groups[0]["lr"] = a.lr * k, a.clr * min(1, (step + 1) / 20)
-    if not joined and step % 5 == 0:
-        joined = read_cues()
+    if not joined and (step % 5 == 0 or holding):
+        joined = not (holding and step < a.ahead) and read_cues()
+        if holding and (joined or now > a.hold):
+            log("held", step, "iterations; the student begins")
+            os.makedirs(f"{a.out}/warm", exist_ok=True)
+            save_parts({"tf." + k: v.to(torch.bfloat16) for k, v in fake.state_dict().items()}, f"{a.out}/warm", "critic")
+            open(f"{a.out}/warm/done", "w").close()
+            till = time.time() + 20
+            while a.warmed and time.time() < till and not os.path.exists(f"{a.warmed}/warm/done"):
+                time.sleep(.2)
+            if a.warmed and os.path.exists(f"{a.warmed}/warm/done"):
+                fake.load_state_dict(part(load_parts(f"{a.warmed}/warm", "critic"), "tf."))
+                oc.state.clear()
+                log("the critic of", a.warmed)
+            og.state.clear()
+            ema, holding, step, t0, hist, saved = EMA(gen, .995), False, 0, time.time(), [], 0.0
+    if holding and a.warmed and step >= 8:
+        time.sleep(.1)
+        continue
     u = rng.random()
     kind = "pan" if pans is not None and u < a.pan else "stream" if streams and (u - a.pan * (pans is not None) < a.long or waiting) else "fresh"
     if tiny or waiting:
         kind = ("fresh", "pan" if pans is not None else "stream" if streams else "fresh", "stream" if streams else "fresh", "fresh")[step % 4]
     counts[kind] += 1
+    idle = holding and step >= (2 if tiny else 8)  # all is compiled by then
     exit_step = len(STEPS) - 1 - step % 2 if waiting else 3 if tiny and step == 0 else int(rng.integers(len(STEPS)))
     stream, truth = None, None
     total = 252 if kind == "pan" else int(rng.choice(TOTALS))
@@ -252,7 +307,11 @@ while True:
             if kind == "stream":
                 stream = streams[int(rng.integers(len(streams)))]
                 i, total, memory, begins = stream["i"], stream["total"], gen.fork(stream["memory"]), stream["frame"]
+                if a.mixed:
+                    remember(gen, *stream["how"])
             else:
+                if a.mixed:
+                    remember(gen, *((a.window, a.sink), (21, 3))[counts["fresh"] % 2])
                 i, memory, begins = torch.randint(0, PROMPTS, (B,), device=dev), gen.memory(), 0
             ec, nc, y = bank_emb[i], bank[1][i], wanted[i]
         if a.recipe == "light-forcing":
@@ -263,45 +322,48 @@ while True:
             if stream is not None:
                 stream.update(memory=memory, frame=begins + FULL)
             elif kind == "fresh" and len(streams) < a.streams:
-                streams.append(dict(memory=memory, i=i, frame=FULL, total=total))
+                streams.append(dict(memory=memory, i=i, frame=FULL, total=total, how=(gen.window, gen.sink)))
         elif stream is not None and rng.random() < .25:  # go on without a gradient
             with torch.no_grad():
                 self_rollout(tt, stream["memory"], stream["frame"], len(STEPS) - 1)
                 stream["frame"] += FULL
         streams = [z for z in streams if z["frame"] < z["total"]]
-        with torch.no_grad():
-            s = level()
-            sb = s[:, :, None, None, None]
-            xs = (1 - sb) * x + sb * torch.randn_like(x)
-            t = (1000 * s).expand(-1, FULL)
-            vr = real.bidir(xs, t, real.text(ec, nc))
-            vu = real.bidir(xs, t, real.text(empty_emb, empty_n))
-            vf = fake.bidir(xs, t, fake.text(ec, nc))
-            r = xs - sb * (vu + a.guide * (vr - vu))
-            f = xs - sb * vf
-            norm = (x - r).abs().mean((1, 2, 3, 4), keepdim=True).clamp(min=.02)
-            grad = torch.nan_to_num((f - r) / norm)
-            size, off = grad.norm(), x.new_zeros(())
-            if truth is not None:  # towards what was there: the near future, objects left out
-                e = (x.float() - truth) * (1 - hide) * torch.linspace(1, 0, FULL + 1, device=dev)[:-1, None, None, None]
-                off = e.abs().mean()
-                pull = e / (e.pow(2) + .1).sqrt()
-                grad = grad + pull * (a.pull * size / pull.norm().clamp(min=1e-6))
-        hits = x.new_zeros(())
-        if joined:
-            g, hits = cue(x, y, p)
-            if len(lengths) < 40:
-                lengths.append(torch.stack([size, g.norm()]))
-            d = torch.stack(lengths).mean(0)
-            grad = grad + g * (a.cue * (1 if p < .75 else .5) * d[0] / d[1].clamp(min=1e-9))
-        loss = .5 * (x.float() - (x - grad).detach().float()).pow(2).mean()
-    og.zero_grad(set_to_none=True)
-    loss.backward()
-    gn = clip_gpu(trained, 10.0)
-    og.step(); ema.step()
+        grad, gn, norm, off, hits = *(x.new_zeros(()) for _ in range(4)), x.new_zeros(len(HEADS))
+        if not idle:
+            with torch.no_grad():
+                s = level()
+                sb = s[:, :, None, None, None]
+                xs = (1 - sb) * x + sb * torch.randn_like(x)
+                t = (1000 * s).expand(-1, FULL)
+                vr = real.bidir(xs, t, real.text(ec, nc))
+                vu = real.bidir(xs, t, real.text(empty_emb, empty_n))
+                vf = fake.bidir(xs, t, fake.text(ec, nc))
+                r = xs - sb * (vu + a.guide * (vr - vu))
+                f = xs - sb * vf
+                norm = (x - r).abs().mean((1, 2, 3, 4), keepdim=True).clamp(min=.02)
+                grad = torch.nan_to_num((f - r) / norm)
+                size = grad.norm()
+                if truth is not None:  # towards what was there: the near future, objects left out
+                    e = (x.float() - truth) * (1 - hide) * torch.linspace(1, 0, FULL + 1, device=dev)[:-1, None, None, None]
+                    off = e.abs().mean()
+                    pull = e / (e.pow(2) + .1).sqrt()
+                    grad = grad + pull * (a.pull * size / pull.norm().clamp(min=1e-6))
+            if joined:
+                g, hits = cue(x, y, p)
+                if len(lengths) < 40:
+                    lengths.append(torch.stack([size, g.norm()]))
+                d = torch.stack(lengths).mean(0)
+                grad = grad + g * (a.cue * (1 if p < .75 else a.fade) * d[0] / d[1].clamp(min=1e-9))
+            loss = .5 * (x.float() - (x - grad).detach().float()).pow(2).mean()
+    if not idle:
+        og.zero_grad(set_to_none=True)
+        loss.backward()
+        gn = clip_gpu(trained, 10.0)
+    if not holding:
+        og.step(); ema.step()
     buffer = (buffer + [(x.detach(), ec, nc)])[-3:]
     lc = []
-    for c in range(a.critics):
+    for c in range(4 if idle else a.critics):
         xd, e, n = buffer[-1 - c % len(buffer)] if c > 0 else buffer[-1]
         with cast():
             sc = level()
@@ -313,25 +375,25 @@ while True:
         clip_gpu(list(fake.parameters()), 10.0)
         oc.step()
         lc.append(l.detach())
-    hist.append(torch.stack([grad.abs().mean(), torch.stack(lc).mean(), gn, x.detach().float().std(), norm.mean(), hits, off * (1 / max(a.pan, .01))]))
+    hist.append(torch.stack([grad.abs().mean(), torch.stack(lc).mean(), gn, x.detach().float().std(), norm.mean(), off * (1 / max(a.pan, .01)), hits.mean(), *hits[[list(HEADS).index(h) for h in ("shape", "motion", "camera")]]]))
     step += 1
-    if step == 5 and not waiting:
+    if step == 5 and not waiting and (holding or t0 is None):
         if dev == "cuda":
             torch.cuda.synchronize()
         log("warm after %.0f s" % (time.time() - begin), "peak GB", torch.cuda.max_memory_allocated() / 1e9 if dev == "cuda" else "")
-        t0 = time.time()
+        t0 = None if holding else time.time()
     if step % (1 if tiny else 50) == 0:
         m = torch.stack(hist).mean(0).tolist(); hist = []
-        log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f right %.3f off %.3f" % tuple(m), "%.0f%%" % (100 * p), counts, [z["frame"] for z in streams])
-    if t0 and now - t0 > saved + 90:
+        log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f off %.3f right %.3f (shape %.2f motion %.2f camera %.2f)" % tuple(m), "%.0f%%" % (100 * p), counts, [z["frame"] for z in streams])
+    if t0 and now - t0 > saved + 60:
         save(); saved = now - t0
-    if p > (.3, .65, 9)[shown] and not a.lora:
+    if p > (.3, .65, 9)[shown] and a.sheets:
         picture(f"dmd_{shown}"); shown += 1
 save()
 save_parts({"tf." + k: v.to(torch.bfloat16) for k, v in fake.state_dict().items()}, a.out, "critic")
 open(f"{a.out}/done", "w").close()
 log("done, steps", step, "seconds %.0f" % (time.time() - (t0 or begin)))
-if not a.lora:
+if a.sheets:
     picture("dmd")
     picture("dmd_20s", 81, seed=1)
 if a.state:
