@@ -1,6 +1,6 @@
 #!/bin/bash
 # The fourth training, on two GPUs of one machine, in the parts that were run (README.md, "Fourth run"). All times are seconds after the
-# beginning of a part (`lora` and `rest`: of `dense`); trainings go on from one part to the next.
+# beginning of a part (`rest`: of `dense`); trainings go on from one part to the next.
 #   go_on.sh guide MODEL WORK     a classifier that learns from ever new clips of both cards -> WORK/guide
 #   go_on.sh dense MODEL WORK     with WORK/guide: two students, judged; the better one begins to learn its additions
 #   go_on.sh rest  MODEL WORK     the additions end; the tables and landmarks of docs/model-quality.md
@@ -15,7 +15,7 @@ bg() { card=$1 name=$2; shift 2; CUDA_VISIBLE_DEVICES=$card setsid $PY "$@" > $W
 on() { card=$1 name=$2; shift 2; CUDA_VISIBLE_DEVICES=$card $PY "$@" > $W/$name.log 2>&1; }
 alive() { state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' /proc/$(cat $W/$1.pid 2> /dev/null || echo none)/status 2> /dev/null); [ -n "$state" ] && [ $state != Z ]; }
 end() { for x in "$@"; do while alive $x; do sleep .3; done; done; }  # of trainings, with their memory
-[ -f $W/start ] || date +%s > $W/start
+[ $part = rest ] || date +%s > $W/start
 T=$(cat $W/start)
 judge="--judge state/judge.pt $EVAL" s=${SECS:-60} look=${LOOK:-20}
 prompts="--cue ${CUE:-2} --long .6 --away .4 --pulses .25 --crossed .15"

@@ -100,3 +100,24 @@ def right(logits, labels):
     ok = torch.stack([logits[h].argmax(1) for h in HEADS], 1) == labels
     there = labels != UNSAID
     return (ok & there).sum(0) / there.sum(0).clamp(min=1)
+
+
+if __name__ == "__main__":  # guide.py --pack FOLDER FILE: guide.part* of a folder in 8 bits; guide.py FILE FOLDER: back, ready for --cues
+    import os, sys
+    from safetensors.torch import load_file, save_file
+    from common import load_parts, save_parts
+    if sys.argv[1] == "--pack":
+        out = {}
+        for k, v in load_parts(sys.argv[2], "guide").items():
+            if v.dim() < 2:
+                out[k] = v.half()
+                continue
+            s = v.float().flatten(1).abs().amax(1).clamp(min=1e-8) / 127
+            out[k], out[k + ".scale"] = torch.round(v.float() / s.reshape(-1, *[1] * (v.dim() - 1))).to(torch.int8).contiguous(), s
+        save_file(out, sys.argv[3])
+    else:
+        t = load_file(sys.argv[1])
+        big = {k: v.float() * t[k + ".scale"].reshape(-1, *[1] * (v.dim() - 1)) for k, v in t.items() if v.dtype == torch.int8}
+        os.makedirs(sys.argv[2], exist_ok=True)
+        save_parts({**{k: v for k, v in t.items() if v.dtype == torch.float16}, **{k: v.half() for k, v in big.items()}}, sys.argv[2], "guide")
+        open(f"{sys.argv[2]}/guide.done", "w").close()
