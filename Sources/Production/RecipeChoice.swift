@@ -62,6 +62,7 @@ public struct RecipeChoice: Sendable, Equatable {
       throw UsageError("--sparsity \(name) is not known; there are \(SparsityRecipe.names.joined(separator: ", "))")
     }
     self.name = name
+    let defaults = defaults.adopting(recipe: name)
     select = try Self.select(request, name, defaults, mode: mode, frames: frames)
     memory = try Self.memory(request, name, defaults, mode: mode, select: select)
     density = try Self.density(request, name, select: select)

@@ -42,7 +42,7 @@ extension RunPlan {
     return lines.joined(separator: "\n")
   }
 
-  /// `, 43% below a dense cache of the model's window`, where that is another number; where keys keep channels to be turned by
+  /// `, 43% below a dense cache of 21 frames`, where that is another number; where keys keep channels to be turned by
   /// rank, against a cache that keeps them too and against one that does not.
   private var comparison: String {
     guard mode == "chunks", windowKvBytes > 0 else { return "" }
@@ -52,9 +52,9 @@ extension RunPlan {
     }
     let fixed = against(windowKvBytes)
     if windowKvBytesSamePositions == windowKvBytes {
-      return fixed.map { ", \($0) a dense cache of the model's window" } ?? ""
+      return fixed.map { ", \($0) a dense cache of \(RunPlan.denseWindow) frames" } ?? ""
     }
-    let cache = "a dense cache of the model's window"
+    let cache = "a dense cache of \(RunPlan.denseWindow) frames"
     let same = against(windowKvBytesSamePositions).map { ", \($0) \(cache) with such positions" }
     return (same ?? "") + (fixed.map { ", \($0) \(same == nil ? cache : "one") with absolute positions" } ?? "")
   }

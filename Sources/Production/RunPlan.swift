@@ -94,7 +94,9 @@ public struct RunPlan: Encodable, Sendable {
   public let kvFormat: String
   /// Bytes of keys and values in that format, without padding.
   public let kvBytes: Int
-  /// The same for a cache of the model's whole window, 21 latent frames, with fixed positions: what dense Self-Forcing takes.
+  /// Latent frames of Self-Forcing's dense cache, the published one.
+  static let denseWindow = 21
+  /// The same for a dense cache of 21 latent frames with fixed positions: what Self-Forcing takes.
   public let windowKvBytes: Int
   /// The same with the positions of this run: as many bytes, unless positions are ranks, for which every key keeps unturned
   /// channels besides.
@@ -185,8 +187,8 @@ public struct RunPlan: Encodable, Sendable {
     kvBytes = Int(perFrame * Double(capacity) * perToken)
     let fixed = settings.pages.bytesPerToken(
       headDim: c.headDim, temporalChannels: 0, tokensPerPage: geometry.tile.tokens)
-    windowKvBytes = Int(perFrame * Double(settings.model.settings.windowFrames) * fixed)
-    windowKvBytesSamePositions = Int(perFrame * Double(settings.model.settings.windowFrames) * perToken)
+    windowKvBytes = Int(perFrame * Double(RunPlan.denseWindow) * fixed)
+    windowKvBytesSamePositions = Int(perFrame * Double(RunPlan.denseWindow) * perToken)
     weightBytes = parameters * 4
     // Residual stream, its norms, queries, keys, values, and the feed-forward layer's hidden rows.
     peakBytes = weightBytes + kvBytes + tokensPerChunk * (10 * c.width + c.feedForward) * 4

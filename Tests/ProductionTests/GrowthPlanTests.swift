@@ -137,7 +137,7 @@ import Testing
     }
     #expect(Double(sparse.kvBytes) < 0.58 * Double(dense.kvBytes), "\(sparse.kvBytes) of \(dense.kvBytes)")
     #expect(sparse.windowKvBytes == dense.kvBytes)
-    #expect(sparse.text.contains("42.86% below a dense cache of the model's window"), "\(sparse.text)")
+    #expect(sparse.text.contains("42.86% below a dense cache of 21 frames"), "\(sparse.text)")
     // A run that outlives the trained window counts ranks; 44 of 128 channels of each key are then kept unturned besides.
     let ranked = try sparsePlan(nil)
     #expect(ranked.kvBytes == sparse.kvBytes / 256 * (256 + 44))
@@ -145,7 +145,7 @@ import Testing
     #expect(ranked.windowKvBytes == dense.kvBytes && ranked.windowKvBytesSamePositions * 12 == ranked.kvBytes * 21)
     #expect(
       ranked.text.contains(
-        "42.86% below a dense cache of the model's window with such positions, 33.04% below one with absolute positions"
+        "42.86% below a dense cache of 21 frames with such positions, 33.04% below one with absolute positions"
       ),
       "\(ranked.text)")
     let wider = try plan {

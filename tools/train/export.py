@@ -62,6 +62,6 @@ dump({"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1
 dump({"_class_name": "WanPipeline", "transformer": ["diffusers", "WanTransformer3DModel"], "vae": [None, None], "text_encoder": ["transformers", "UMT5EncoderModel"],
       "tokenizer": ["transformers", "T5TokenizerFast"], "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, "model_index.json")
 dump({"name": "panorama", "height": 160, "width": 256, "fps": 16, "latent_channels": 16, "latent_height": 20, "latent_width": 32, "tokens_per_frame": 160, "chunk_frames": 3,
-      "window_frames": a.window, "sink_frames": a.sink, "steps": steps, "sigmas": [s / 1000 for s in steps], "shift": 5.0, "context_noise": 0.0, "guidance": 1.0,
+      "window_frames": a.window, "sink_frames": a.sink, "recipes": {"light-forcing": {"window_frames": 21, "sink_frames": 3}}, "steps": steps, "sigmas": [s / 1000 for s in steps], "shift": 5.0, "context_noise": 0.0, "guidance": 1.0,
       "text_length": 512, "trained_frames": a.frames, "distilled": a.distilled, "steps_undistilled": [round(1000 * 5 * u / (1 + 4 * u), 4) for u in (1 - i / 12 for i in range(12))], "vae": "tiny_vae", "stage": a.stage}, "longtake.json")
 print("exported", {k: round(sum(os.path.getsize(f"{out}/{k}/{f}") for f in os.listdir(f"{out}/{k}")) / 1e6, 2) for k in ("transformer", "text_encoder", "tiny_vae", "tokenizer")}, "widths", w)

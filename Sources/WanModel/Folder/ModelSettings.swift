@@ -11,6 +11,8 @@ public struct ModelSettings: Sendable, Equatable {
   /// Latent frames that a chunk may see, its own included.
   public var windowFrames = 21
   public var sinkFrames = 0
+  /// Memory that a recipe was trained with where it is another one than the model's, by the recipe's name.
+  public var recipes: [String: RecipeMemory] = [:]
   /// `absolute` or `window`; nil to choose by the length of the run.
   public var positions: String?
   /// Timesteps of the distilled model, already warped, used as they stand; nil for the nominal list of Self-Forcing.
@@ -35,7 +37,22 @@ public struct ModelSettings: Sendable, Equatable {
   /// Rows of the text context.
   public var textLength: Int?
 
+  /// Latent frames that a recipe's chunk may see, and how many of the first ones it keeps.
+  public struct RecipeMemory: Sendable, Equatable {
+    public var windowFrames: Int
+    public var sinkFrames: Int
+  }
+
   public init() {}
+
+  /// The same model as it is run under the recipe `name`.
+  public func adopting(recipe name: String) -> ModelSettings {
+    guard let memory = recipes[name] else { return self }
+    var settings = self
+    (settings.windowFrames, settings.sinkFrames) = (memory.windowFrames, memory.sinkFrames)
+    settings.trainedFrames = max(trainedFrames, memory.windowFrames)
+    return settings
+  }
 
   /// The negative prompt that Wan 2.1 was published with (`wan/configs/shared_config.py`).
   public static let wanNegativePrompt =
@@ -99,9 +116,28 @@ public struct ModelSettings: Sendable, Equatable {
     }
     guard framesPerSecond <= 1000 else { throw file.problem("'fps' is \(framesPerSecond), wanted at most 1000") }
     guard chunkFrames <= 1024 else { throw file.problem("'chunk_frames' is \(chunkFrames), wanted at most 1024") }
-    guard sinkFrames <= windowFrames, windowFrames >= sinkFrames + chunkFrames else {
-      throw file.problem(
-        "a window of \(windowFrames) frames cannot hold a chunk of \(chunkFrames) beside a sink of \(sinkFrames)")
+    func check(window: Int, sink: Int, _ place: String) throws {
+      guard sink <= window, window >= sink + chunkFrames else {
+        throw file.problem(
+          "\(place)a window of \(window) frames cannot hold a chunk of \(chunkFrames) beside a sink of \(sink)")
+      }
+    }
+    try check(window: windowFrames, sink: sinkFrames, "")
+    if let value = file.value("recipes") {
+      guard let entries = value as? [String: Any] else {
+        throw file.problem("'recipes' is \(value), wanted recipes by name")
+      }
+      for (name, value) in entries.sorted(by: { $0.key < $1.key }) {
+        let fields = value as? [String: Any]
+        let (window, sink) = (fields?["window_frames"] ?? windowFrames, fields?["sink_frames"] ?? sinkFrames)
+        guard fields != nil, let window = window as? Int, let sink = sink as? Int, (1...1 << 20).contains(window),
+          (0...1 << 20).contains(sink)
+        else {
+          throw file.problem("'recipes' has \(value) for '\(name)', wanted window_frames and sink_frames")
+        }
+        try check(window: window, sink: sink, "'recipes', '\(name)': ")
+        recipes[name] = RecipeMemory(windowFrames: window, sinkFrames: sink)
+      }
     }
     guard positions.map({ ["absolute", "window"].contains($0) }) ?? true else {
       throw file.problem("'rope' is \(positions ?? ""), wanted absolute or window")
