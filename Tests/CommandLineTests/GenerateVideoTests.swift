@@ -43,11 +43,13 @@ import VideoIO
     var bytes: [String: Int] = [:]
     // Of 10 pages a frame: a quarter of the window, then the persistent pages besides.
     let sparseShares: [Double] = [8.0 / 30, 0.25, 45.0 / 90, 0.625, 0.625, 0.625, 0.625]
-    let expected: [(String, [Double])] = [
-      ("self-forcing", [Double](repeating: 1, count: 7)), ("sparse-forcing", sparseShares),
+    // Against a dense cache of 21 frames, as published, with positions of the same kind.
+    let expected: [(String, [String], [Double])] = [
+      ("self-forcing", ["--window", "21", "--rope", "window"], [Double](repeating: 1, count: 7)),
+      ("sparse-forcing", [], sparseShares),
     ]
-    for (recipe, shares) in expected {
-      let flags = ["--size", "160x64", "--tile", "2x2", "--num-frames", "81", "--sparsity", recipe]
+    for (recipe, memory, shares) in expected {
+      let flags = ["--size", "160x64", "--tile", "2x2", "--num-frames", "81", "--sparsity", recipe] + memory
       let result = try generate(Self.quick + flags + ["-o", recipe + ".y4m", "--json"], in: scratch)
       #expect(result.status == 0, "\(result.error)")
       var chunks: [[String: Any]] = []

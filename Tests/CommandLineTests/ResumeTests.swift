@@ -146,7 +146,7 @@ import VideoIO
 
   @Test("A run that may write no more stops with the last good state, and goes on when there is room")
   func aRunThatMayWriteNoMore() throws {
-    let arguments = Self.quick + ["--seconds", "6"]
+    let arguments = Self.quick + ["--seconds", "6", "--window", "21"]
     #expect(try run(arguments + ["--run-dir", "whole"]).status == 0)
     // States of the first chunks have room, later ones have not.
     let sizes = try scratch.names("whole/state").filter { $0.contains("rollout") }.map {
@@ -266,7 +266,7 @@ import VideoIO
       let folder = "run" + flags.joined()
       let start = ["--seconds", "2", "--run-dir", folder] + flags
       #expect(try run(Self.quick + start).status == 0)
-      let inside = try run(["resume", folder, "-q", "--until", "4"])
+      let inside = try run(["resume", folder, "-q", "--until", "2.5"])
       #expect(inside.status == 0 && !inside.error.contains(warning), "\(flags): \(inside.error)")
       let outside = try run(["resume", folder, "-q", "--until", "6"])
       #expect(outside.status == 0 && outside.error.contains(warning) == isWarned, "\(flags): \(outside.error)")

@@ -46,8 +46,9 @@ import Testing
       ["--storyboard", "a.yaml"], ["--storyboard", "a.json"],
     ]
     var films: [Data] = []
+    let flags = Self.small + ["--sink", "3"]
     for (i, form) in forms.enumerated() {
-      let result = try generate(form + Self.small + ["--json", "-o", "\(i).mp4"])
+      let result = try generate(form + flags + ["--json", "-o", "\(i).mp4"])
       #expect(result.status == 0, "\(result.error)")
       films.append(try Data(contentsOf: URL(fileURLWithPath: scratch.file("\(i).mp4"))))
       guard i == 0 else { continue }
@@ -59,7 +60,7 @@ import Testing
       let chunks = events.filter { $0["event"] as? String == "chunk" }.compactMap { $0["value"] as? [String: Any] }
       #expect(chunks.compactMap { $0["prompt"] as? Int } == [0, 0, 1, 1, 2, 2, 2])
       // The plan knows what the switches do to the memory: a flush leaves the sink and two frames.
-      let plan = try json(try generate(["plan", "--json"] + form + Self.small).text)
+      let plan = try json(try generate(["plan", "--json"] + form + flags).text)
       let planned = try #require(plan["chunks"] as? [[String: Any]])
       #expect(chunks.compactMap { $0["visible_frames"] as? Int } == [3, 6, 8, 11, 3, 6, 9])
       #expect(planned.compactMap { $0["visible_frames"] as? Int } == [3, 6, 8, 11, 3, 6, 7])

@@ -58,7 +58,7 @@ import Testing
       Wrong("the least is 9") { ($0.sparsity, $0.chunkFrames) = ("sparse-forcing", 9) },
       Wrong("0 to 4 are possible") { ($0.sparsity, $0.memoryCapacity, $0.sink) = ("longtake", 4, 5) },
       Wrong("the least is 0") { ($0.sparsity, $0.sink) = ("longtake", -1) },
-      Wrong("the least is 6") { $0.window = .frames(2) },
+      Wrong("the least is 3") { $0.window = .frames(2) },
       Wrong("the least is 6") { ($0.window, $0.sink) = (.frames(5), 3) },
       Wrong("1 reads everything") { ($0.sparsity, $0.density) = ("longtake", 2) },
       Wrong("0.25 is usual") { ($0.sparsity, $0.density) = ("longtake", 0) },
