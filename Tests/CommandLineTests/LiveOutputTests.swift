@@ -83,7 +83,9 @@ import VideoIO
     #expect(names.allSatisfy { scratch.exists("live/" + $0) })
     // Beside those, as many older ones, which a player may still be fetching.
     #expect(try scratch.names("live").filter { $0.hasSuffix(".m4s") }.count == 6)
-    #expect(try VideoReader.frameCount(of: scratch.file("live/live.m3u8")) == 36)
+    // A reader of a playlist without an end asks for more again and again, for minutes.
+    try (text + "#EXT-X-ENDLIST\n").write(toFile: scratch.file("live/ended.m3u8"), atomically: true, encoding: .utf8)
+    #expect(try VideoReader.frameCount(of: scratch.file("live/ended.m3u8")) == 36)
     // Another run in the same place leaves nothing of it.
     let short = Self.run.map { $0 == "81" ? "9" : $0 } + ["-o", "live/live.m3u8"]
     #expect(try runProgram("generate-video", short, in: scratch.path).status == 0)
