@@ -8,8 +8,9 @@ import WanModel
 /// The state of a run between two chunks, `state/ckpt-NNNNNN.json`: written last, it says that the files of its number are
 /// whole. Whoever adds something that a run remembers puts it into one of them, or here if it is small.
 struct Checkpoint: Codable {
-  /// Of the files of a checkpoint and of what they hold; another one is refused.
-  static let format = 1
+  /// Of the files of a checkpoint and of what they hold; another one is refused. 2: a layer of the autoencoder has a list of
+  /// maps.
+  static let format = 2
   /// Checkpoints that stay. The older one is there for the case that the disk loses the newer.
   static let kept = 2
 

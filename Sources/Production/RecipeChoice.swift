@@ -62,6 +62,11 @@ public struct RecipeChoice: Sendable, Equatable {
       throw UsageError("--sparsity \(name) is not known; there are \(SparsityRecipe.names.joined(separator: ", "))")
     }
     self.name = name
+    for known in defaults.recipes.keys.sorted() where !SparsityRecipe.names.contains(known) {
+      throw UsageError(
+        "'recipes' in the model's longtake.json has '\(known)'; there are \(SparsityRecipe.names.joined(separator: ", "))"
+      )
+    }
     let defaults = defaults.adopting(recipe: name)
     select = try Self.select(request, name, defaults, mode: mode, frames: frames)
     memory = try Self.memory(request, name, defaults, mode: mode, select: select)

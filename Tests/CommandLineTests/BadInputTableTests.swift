@@ -180,7 +180,7 @@ import Testing
     Row(more, 1, "r/manifest.json is damaged: 'parts'", prepare: run("r/manifest.json", "\"parts\"", "\"pieces\"")),
     Row(
       more, 1, "ckpt-000002.json has the checkpoint format 9",
-      prepare: run("r/state/ckpt-000002.json", "\"format\" : 1", "\"format\" : 9")),
+      prepare: run("r/state/ckpt-000002.json", "\"format\" : 2", "\"format\" : 9")),
     Row(more, 1, "ckpt-000002.json cannot be read", prepare: run(cutting: "r/state/ckpt-000002.json", to: 3)),
     Row(
       more, 1, "ckpt-000002.rollout.safetensors is missing",

@@ -80,6 +80,10 @@ import Testing
       ("\"chunk_frames\": 5000", "chunk_frames"), ("\"window_frames\": 1", "window of 1"),
       ("\"sink_frames\": 9223372036854775807", "sink"), ("\"steps\": [500, 1000]", "falling"),
       ("\"shift\": -1", "shift"), ("\"context_noise\": 5000", "context_noise"), ("\"rope\": \"yarn\"", "rope"),
+      ("\"recipes\": [21]", "'recipes'"), ("\"recipes\": {\"lvsa\": {\"sink_frames\": \"all\"}}", "'lvsa'"),
+      (
+        "\"recipes\": {\"light-forcing\": {\"window_frames\": 5, \"sink_frames\": 3}}", "'light-forcing': a window of 5"
+      ),
     ])
   func settingsOutOfRange(entry: String, text: String) throws {
     let folder = scratch.file("model")
@@ -88,6 +92,29 @@ import Testing
     let result = try run([], model: folder)
     expectFailure(result, status: 1, saying: "longtake.json: ")
     #expect(result.error.contains(text), "\(result.error)")
+  }
+
+  @Test("A recipe has the memory that the model says for it, others the model's own; a name that is none is told")
+  func memoryOfARecipe() throws {
+    let folder = scratch.file("model")
+    try FileManager.default.copyItem(atPath: Self.model, toPath: folder)
+    func plan(_ recipes: String, _ flags: [String]) throws -> (status: Int32, text: String) {
+      try Data("{\"window_frames\": 9, \"recipes\": \(recipes)}".utf8).write(
+        to: URL(fileURLWithPath: folder + "/longtake.json"))
+      let result = try runProgram(
+        "generate-video", ["plan", "--model", folder, "--size", "64x64"] + flags, in: scratch.path)
+      return (result.status, result.text + result.error)
+    }
+    let memory = #"{"light-forcing": {"window_frames": 15, "sink_frames": 3}}"#
+    for (flags, words) in [
+      (["--sparsity", "light-forcing"], "window of 15 frames, sink 3"), ([], "window of 9 frames"),
+      (["--sparsity", "light-forcing", "--window", "12", "--sink", "0"], "window of 12 frames"),
+    ] {
+      let answer = try plan(memory, flags)
+      #expect(answer.status == 0 && answer.text.contains(words), "\(flags): \(answer.text)")
+    }
+    let wrong = try plan(#"{"light_forcing": {"window_frames": 15}}"#, [])
+    #expect(wrong.status == 2 && wrong.text.contains("'light_forcing'; there are"), "\(wrong.text)")
   }
 
   /// The shipped model with every tensor of its decoder replaced.

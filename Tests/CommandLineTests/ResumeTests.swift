@@ -191,7 +191,7 @@ import VideoIO
     let state = "/state/ckpt-000003"
     try FileManager.default.createDirectory(atPath: scratch.file("empty"), withIntermediateDirectories: true)
     try damage("weights") { try replace($0 + "/manifest.json", "\"fingerprint\" : \"", "\"fingerprint\" : \"x") }
-    try damage("version") { try replace($0 + state + ".json", "\"format\" : 1", "\"format\" : 2") }
+    try damage("version") { try replace($0 + state + ".json", "\"format\" : 2", "\"format\" : 1") }
     try damage("manifest") { try replace($0 + "/manifest.json", "\"format\" : 1", "\"format\" : 7") }
     try damage("torn") {
       try Data("{ \"engine\": \"longtake\", ".utf8).write(to: URL(fileURLWithPath: $0 + "/manifest.json"))
@@ -207,7 +207,7 @@ import VideoIO
     let more = ["--until", "9"]
     for (arguments, status, text) in [
       (["nowhere"], 1, "there is no run directory"), (["empty"], 1, "no run was begun there"),
-      (["weights"] + more, 1, "fingerprint"), (["version"] + more, 1, "checkpoint format 2; this version reads 1"),
+      (["weights"] + more, 1, "fingerprint"), (["version"] + more, 1, "checkpoint format 1; this version reads 2"),
       (["manifest"] + more, 1, "the format 7; this version reads 1"), (["torn"] + more, 1, "is no manifest"),
       (["record"] + more, 1, "go on from the checkpoint before"),
       (["state"] + more, 1, "rollout.safetensors is missing"),
