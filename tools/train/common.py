@@ -163,13 +163,13 @@ def sheet(video, path, n=8, scale=2):
 
 
 @torch.no_grad()
-def sample_video(tf, te, vae, text, prompts, frames, device, seed=0, steps=None, euler=False, scale=1.0):
-    """Latents and pixels of free rollouts, without compilation."""
+def sample_video(tf, te, vae, text, prompts, frames, device, seed=0, steps=None, euler=False, scale=1.0, half=None):
+    """Latents and pixels of free rollouts, without compilation; in bfloat16 on a GPU, or as `half` says."""
     pre, post = tf.fn_pre, tf.fn_post
     tf.fn_pre, tf.fn_post = Block.pre, Block.post
     g = torch.Generator(device=device).manual_seed(seed)
     h, w = world.H // 8, world.W // 8
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" if half is None else half):
         embed = lambda c: (lambda ids, n: tf.text(te(ids, n), n))(*text(c))
         noise = torch.randn(len(prompts), frames, 16, h, w, device=device, generator=g)
         lat = rollout(tf, embed(prompts), noise, generator=g, euler=euler, steps=steps or STEPS,

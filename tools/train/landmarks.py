@@ -7,18 +7,22 @@ the score is therefore reported beside three others: real clips of the world (wh
 different prompts, and the same rollout half a turn later, where another place stands. Only what one turn has above half a turn is memory:
 a land that looks the same everywhere has both.
 
-    landmarks.py OUT.json --model FOLDER [--memory sink --memory sparse+lora ...] [--lora FOLDER] [--prompts 50]"""
-import argparse, json, math
+With `--loop away` the camera swings out and returns instead (5 s a cycle), and only columns that were out of sight count (away.py).
+
+    landmarks.py OUT.json --model FOLDER [--loop away] [--memory sink --memory sparse+lora ...] [--lora FOLDER] [--prompts 50]"""
+import argparse, json, math, os, time
 import numpy as np
 import torch
 import torch.nn.functional as F
 from common import *
-import memories
+import away, memories
 
 ap = argparse.ArgumentParser()
 ap.add_argument("out"); ap.add_argument("--model"); ap.add_argument("--prompts", type=int, default=50)
-ap.add_argument("--seconds", type=float, default=20.5); ap.add_argument("--memory", action="append", help="of memories.py"); ap.add_argument("--lora"); ap.add_argument("--batch", type=int, default=25); ap.add_argument("--seed", type=int, default=5)
+ap.add_argument("--loop", choices=["turn", "away"], default="turn"); ap.add_argument("--seconds", type=float, help="20.5, or 14.5 with away (9 are enough for one cycle)"); ap.add_argument("--memory", action="append", help="of memories.py"); ap.add_argument("--lora"); ap.add_argument("--batch", type=int, default=25); ap.add_argument("--seed", type=int, default=5)
+ap.add_argument("--deadline", type=float, help="epoch seconds after which no further memory begins"); ap.add_argument("--pictures", help="with away: a folder for sheets of first views, turns and returns"); ap.add_argument("--half", action="store_true", help="bfloat16 on a CPU too")
 a = ap.parse_args()
+a.seconds = a.seconds or (20.5 if a.loop == "turn" else 14.5)
 dev = "cuda" if torch.cuda.is_available() else "cpu"
 rng = np.random.default_rng(a.seed)
 FAST, SLOW = 72.0, 56.0  # speeds of the world's pans, pixels a second
@@ -56,26 +60,70 @@ def summary(x):
 specs = []
 while len(specs) < a.prompts:
     s = world.draw_spec(rng, count=1)
-    if s["camera"] in ("left", "right"):
+    if s["camera"] in (("left", "right") if a.loop == "turn" else ("away",)):
         s["objects"][0].update(size="small", motion="stays")
         specs.append(s)
 text = Text(dev)
 frames = math.ceil((a.seconds * world.FPS + 3) / 4 / CHUNK) * CHUNK
 result = {"seconds": a.seconds}
 P, _, _ = world.sample(rng, len(specs), specs)
-truth = [[score(v, turns=n) for n in (1, .5)] for v in (world.render(p[None].to(dev), 4 * frames - 3)[0].clamp(0, 1) for p in P)]
-result["the world itself"], result["the world itself, half a turn later"] = (summary(x) for x in zip(*truth))
-for kind in a.memory or ["sink"]:
+
+
+def rollouts(kind):
+    """Batches of videos [B,T,3,H,W]; the same prompts and noise for every memory."""
     tf, ck = memories.model(a.model, kind, dev, a.lora, frames)
     te, vae = UMT5(1280).to(dev).eval(), TAEHV().to(dev).eval()
     te.load_state_dict(part(ck, "te.")); vae.load_state_dict(part(ck, "vae."))
-    same, half, strangers = [], [], []
     for b in range(0, len(specs), a.batch):
         prompts = [world.sentence(s) for s in specs[b:b + a.batch]]
-        video = sample_video(tf, te, vae, text, prompts, frames, dev, seed=a.seed + b)[1].clamp(0, 1)
-        for v, w in zip(video, video.roll(1, 0)):
-            same.append(score(v)); half.append(score(v, turns=.5)); strangers.append(score(v, w))
-    result[kind] = {"one turn later": summary(same), "half a turn later": summary(half), "above half a turn": summary([a - b for a, b in zip(same, half)]),
-                    "another prompt": summary(strangers)}
-    print(kind, {k: {n: v[n] for n in ("n", "mean", "ci95")} for k, v in result[kind].items()}, flush=True)
-    json.dump(result, open(a.out, "w"), indent=1)
+        yield sample_video(tf, te, vae, text, prompts, frames, dev, seed=a.seed + b, half=a.half or None)[1].clamp(0, 1)
+
+
+def late():
+    return a.deadline and time.time() > a.deadline
+
+
+def whole_turns():
+    result = {"seconds": a.seconds}
+    truth = [[score(v, turns=n) for n in (1, .5)] for v in (world.render(p[None].to(dev), 4 * frames - 3)[0].clamp(0, 1) for p in P)]
+    result["the world itself"], result["the world itself, half a turn later"] = (summary(x) for x in zip(*truth))
+    for kind in a.memory or ["sink"]:
+        if late():
+            break
+        same, half, strangers = [], [], []
+        for video in rollouts(kind):
+            for v, w in zip(video, video.roll(1, 0)):
+                same.append(score(v)); half.append(score(v, turns=.5)); strangers.append(score(v, w))
+        result[kind] = {"one turn later": summary(same), "half a turn later": summary(half), "above half a turn": summary([a - b for a, b in zip(same, half)]),
+                        "another prompt": summary(strangers)}
+        print(kind, {k: {n: v[n] for n in ("n", "mean", "ci95")} for k, v in result[kind].items()}, flush=True)
+        json.dump(result, open(a.out, "w"), indent=1)
+
+
+def away_and_back():
+    result, rows = {"loop": "away", "seconds": a.seconds, "prompts": len(specs), "seed": a.seed}, {}
+
+    def note(kind, batches, started):
+        rows[kind] = {}
+        for n, video in enumerate(batches):
+            got, d, at = away.measure(video)
+            if a.pictures:
+                os.makedirs(a.pictures, exist_ok=True)
+                away.pictures(video, d, at, f"{a.pictures}/{kind}-{n}.png")
+            for visit, r in got.items():
+                for k, v in r.items():
+                    rows[kind].setdefault(visit, {}).setdefault(k, []).append(v)
+        rows[kind] = {visit: {k: torch.cat(v).numpy() for k, v in r.items()} for visit, r in rows[kind].items()}
+        result[kind] = away.report(rows[kind], rows.get("short") if kind not in ("short", "the world itself") else None)
+        result[kind]["took"] = round(time.time() - started, 1)
+        away.tell(kind, result[kind])
+        json.dump(result, open(a.out, "w"), indent=1)
+
+    note("the world itself", (world.render(p.to(dev), frames - 1, stride=away.STRIDE).clamp(0, 1) for p in P.split(4)), time.time())
+    for kind in a.memory or ["short", "short-sink", "sparse", "sparse+lora"]:
+        if late():
+            break
+        note(kind, (v[:, ::away.STRIDE] for v in rollouts(kind)), time.time())
+
+
+whole_turns() if a.loop == "turn" else away_and_back()
