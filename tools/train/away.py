@@ -9,6 +9,10 @@ of 12 latent frames holds nothing of them (ABSENT). Only these columns are compa
 The same columns of the screen at the turns before and after show another place under the same sky, sun and object: what a return
 has above the mean of them is memory, and a land that looks the same everywhere, or has lost its colour on the way, has none.
 
+A free rollout seldom swings as it is told. `led` clips begin with the world's own frames up to LEAD, when the camera is on its way
+back (every cycle is CYCLE here); what follows is made, and every memory has to fill the same gap. Each has a twin with the same
+caption, sky, sun, object and camera in another landscape. What the twin's return has of the first view is what a guess has.
+
     away.py [--prompts 24]     the estimate against the world's own camera, on rendered clips"""
 import torch
 import torch.nn.functional as F
@@ -21,6 +25,7 @@ FASTEST = 36         # pixels per step; the world has at most 30
 ABSENT = 10          # latent frames; a window of 12 shows a chunk of 3 the 9 before it
 COLUMNS, AWAY, BACK = 40, 80, 24  # at least so many columns, pixels gone, pixels off at the return
 ROWS = (40, 152)     # of landmarks and ridges
+LEAD, CYCLE = 15, 5.3  # latent frames (3.75 s, 63% of the way still to go back), seconds
 SHIFT, AROUND = 24, 2  # the best of so many pixels and steps either way
 
 
@@ -172,6 +177,39 @@ def measure(video, d=None):
     return out, d, found[0]
 
 
+@torch.no_grad()
+def led(video, camera):
+    """video [B,K,3,H,W] of clips and their twins in turn, camera [B,K] of the world, followed until LEAD -> as `measure`."""
+    d = torch.cat([camera[:, :LEAD], camera[:, LEAD - 1:LEAD] + steps(video[:, LEAD - 1:]).cumsum(1)], 1)
+    d = d - d[:, FIRST:FIRST + 1]
+    n = torch.arange(len(d), device=d.device)
+    twin = n ^ 1
+    a, b = torch.full_like(n, FIRST), d[:, LEAD:].abs().argmin(1) + LEAD
+    off = d.gather(1, b[:, None])[:, 0].abs()
+    columns = absent(d, a, b)
+    same, other, strange = (agreement(video, a, video[i], b[i], columns) for i in (n, twin, n.roll(2)))
+    back = off <= BACK
+    r = {"went": torch.ones_like(back), "back": back, "counts": back & back[twin] & (columns.sum(1) >= COLUMNS), "columns": columns.sum(1), "seconds": (b - a) * STEP}
+    for i, m in enumerate(MEASURES):
+        r[m] = torch.stack([same[i], other[i], strange[i]], 1)
+    at = torch.stack([a, d.abs()[:, :LEAD].argmax(1), b], 1)
+    return {"led back": {k: v.cpu() for k, v in r.items()}}, d, at
+
+
+def twins(P, seed=0):
+    """P [n,keys] of clips -> [2n,keys]: each followed by its twin, with other ridges and the landmarks of the opposite side."""
+    P = P.clone()
+    P[:, world.INDEX["cycle"]] = CYCLE
+    Q = P.clone()
+    g = torch.Generator().manual_seed(seed)
+    for i in range(6):
+        Q[:, world.INDEX[f"ph{i}"]] = torch.rand(len(P), generator=g) * world.TAU
+    for s in range(world.SLOTS):
+        for name in ("mx%d", "ms%d", "m%d0", "m%d1", "m%d2"):
+            Q[:, world.INDEX[name % s]] = P[:, world.INDEX[name % ((s + 2) % world.SLOTS)]]
+    return torch.stack([P, Q], 1).flatten(0, 1)
+
+
 def interval(x):
     """Mean and 95% interval (normal) of finite values."""
     x = x.astype(float)
@@ -238,7 +276,7 @@ if __name__ == "__main__":
     specs = []
     while len(specs) < a.prompts:
         s = world.draw_spec(rng, count=1)
-        if s["camera"] == "away":
+        if s["camera"] == "away" and s["scene"] != "sea":
             s["objects"][0].update(size="small", motion="stays"); specs.append(s)
     P, _, _ = world.sample(rng, len(specs), specs)
     K = 59

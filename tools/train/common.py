@@ -163,8 +163,9 @@ def sheet(video, path, n=8, scale=2):
 
 
 @torch.no_grad()
-def sample_video(tf, te, vae, text, prompts, frames, device, seed=0, steps=None, euler=False, scale=1.0, half=None):
-    """Latents and pixels of free rollouts, without compilation; in bfloat16 on a GPU, or as `half` says."""
+def sample_video(tf, te, vae, text, prompts, frames, device, seed=0, steps=None, euler=False, scale=1.0, half=None, lead=None):
+    """Latents and pixels of free rollouts, without compilation; in bfloat16 on a GPU, or as `half` says. With lead (latents), `frames` that
+    follow it."""
     pre, post = tf.fn_pre, tf.fn_post
     tf.fn_pre, tf.fn_post = Block.pre, Block.post
     g = torch.Generator(device=device).manual_seed(seed)
@@ -173,7 +174,7 @@ def sample_video(tf, te, vae, text, prompts, frames, device, seed=0, steps=None,
         embed = lambda c: (lambda ids, n: tf.text(te(ids, n), n))(*text(c))
         noise = torch.randn(len(prompts), frames, 16, h, w, device=device, generator=g)
         lat = rollout(tf, embed(prompts), noise, generator=g, euler=euler, steps=steps or STEPS,
-                      uncond=embed([""] * len(prompts)) if scale != 1 else None, scale=scale)
+                      uncond=embed([""] * len(prompts)) if scale != 1 else None, scale=scale, lead=lead)
         out = torch.cat([vae.decode(l[None]).float() for l in lat])
     tf.fn_pre, tf.fn_post = pre, post
     return lat, out

@@ -8,8 +8,9 @@ different prompts, and the same rollout half a turn later, where another place s
 a land that looks the same everywhere has both.
 
 With `--loop away` the camera swings out and returns instead (5 s a cycle), and only columns that were out of sight count (away.py).
+With `--loop led` it is led by the world until it is on the way back.
 
-    landmarks.py OUT.json --model FOLDER [--loop away] [--memory sink --memory sparse+lora ...] [--lora FOLDER] [--prompts 50]"""
+    landmarks.py OUT.json --model FOLDER [--loop away|led] [--memory sink --memory sparse+lora ...] [--lora FOLDER] [--prompts 50]"""
 import argparse, json, math, os, time
 import numpy as np
 import torch
@@ -19,10 +20,10 @@ import away, memories
 
 ap = argparse.ArgumentParser()
 ap.add_argument("out"); ap.add_argument("--model"); ap.add_argument("--prompts", type=int, default=50)
-ap.add_argument("--loop", choices=["turn", "away"], default="turn"); ap.add_argument("--seconds", type=float, help="20.5, or 14.5 with away (9 are enough for one cycle)"); ap.add_argument("--memory", action="append", help="of memories.py"); ap.add_argument("--lora"); ap.add_argument("--batch", type=int, default=25); ap.add_argument("--seed", type=int, default=5)
-ap.add_argument("--deadline", type=float, help="epoch seconds after which no further memory begins"); ap.add_argument("--pictures", help="with away: a folder for sheets of first views, turns and returns"); ap.add_argument("--half", action="store_true", help="bfloat16 on a CPU too")
+ap.add_argument("--loop", choices=["turn", "away", "led"], default="turn"); ap.add_argument("--seconds", type=float, help="20.5, or 14.5 with away, 6 with led"); ap.add_argument("--memory", action="append", help="of memories.py"); ap.add_argument("--lora"); ap.add_argument("--batch", type=int, default=25); ap.add_argument("--seed", type=int, default=5)
+ap.add_argument("--deadline", type=float, help="epoch seconds after which no further memory begins"); ap.add_argument("--pictures", help="with away and led: a folder for sheets of first views, turns and returns"); ap.add_argument("--half", action="store_true", help="bfloat16 on a CPU too")
 a = ap.parse_args()
-a.seconds = a.seconds or (20.5 if a.loop == "turn" else 14.5)
+a.seconds = a.seconds or {"turn": 20.5, "away": 14.5, "led": 5.8}[a.loop]
 dev = "cuda" if torch.cuda.is_available() else "cpu"
 rng = np.random.default_rng(a.seed)
 FAST, SLOW = 72.0, 56.0  # speeds of the world's pans, pixels a second
@@ -60,7 +61,7 @@ def summary(x):
 specs = []
 while len(specs) < a.prompts:
     s = world.draw_spec(rng, count=1)
-    if s["camera"] in (("left", "right") if a.loop == "turn" else ("away",)):
+    if s["camera"] in ("left", "right") if a.loop == "turn" else s["camera"] == "away" and s["scene"] != "sea":  # waves move by themselves
         s["objects"][0].update(size="small", motion="stays")
         specs.append(s)
 text = Text(dev)
@@ -69,14 +70,16 @@ result = {"seconds": a.seconds}
 P, _, _ = world.sample(rng, len(specs), specs)
 
 
-def rollouts(kind):
-    """Batches of videos [B,T,3,H,W]; the same prompts and noise for every memory."""
+def rollouts(kind, lead=None):
+    """Batches of videos [B,T,3,H,W]; the same prompts and noise for every memory. lead [n,L,16,h,w]: the latents each begins with."""
     tf, ck = memories.model(a.model, kind, dev, a.lora, frames)
     te, vae = UMT5(1280).to(dev).eval(), TAEHV().to(dev).eval()
     te.load_state_dict(part(ck, "te.")); vae.load_state_dict(part(ck, "vae."))
     for b in range(0, len(specs), a.batch):
         prompts = [world.sentence(s) for s in specs[b:b + a.batch]]
-        yield sample_video(tf, te, vae, text, prompts, frames, dev, seed=a.seed + b, half=a.half or None)[1].clamp(0, 1)
+        first = None if lead is None else lead[b:b + a.batch]
+        made = frames if lead is None else frames - lead.shape[1]
+        yield sample_video(tf, te, vae, text, prompts, made, dev, seed=a.seed + b, half=a.half or None, lead=first)[1].clamp(0, 1)
 
 
 def late():
@@ -101,12 +104,29 @@ def whole_turns():
 
 
 def away_and_back():
-    result, rows = {"loop": "away", "seconds": a.seconds, "prompts": len(specs), "seed": a.seed}, {}
+    """Free rollouts; or, led, with the world's own frames until the camera is on its way back."""
+    lead = camera = None
+    if a.loop == "led":
+        assert a.batch % 2 == 0, "a clip and its twin belong in one batch"
+        Q = away.twins(P).to(dev)
+        specs[:] = [s for s in specs for _ in range(2)]
+        vae = TAEHV().to(dev).eval()
+        vae.load_state_dict(part(load_parts(a.model) or load_model_folder(a.model), "vae."))
+        k = torch.arange(frames, device=dev, dtype=torch.float32)[None] * away.STEP + (away.STRIDE - 1) / world.FPS  # the last frame of each latent
+        camera = world.camera(Q, k)
+        with torch.no_grad(), torch.autocast(dev, torch.bfloat16, enabled=dev == "cuda" or a.half):
+            whole = torch.cat([vae.encode(world.render(q, 4 * frames)).float() for q in Q.split(2)])
+            real = [torch.cat([vae.decode(z[None]).float()[:, ::away.STRIDE].clamp(0, 1) for z in p]) for p in whole.split(a.batch)]
+        lead = whole[:, :away.LEAD]
+    else:
+        real = (world.render(p.to(dev), frames - 1, stride=away.STRIDE).clamp(0, 1) for p in P.split(4))
+    result, rows = {"loop": a.loop, "seconds": a.seconds, "prompts": len(specs), "seed": a.seed}, {}
 
     def note(kind, batches, started):
-        rows[kind] = {}
+        rows[kind], done = {}, 0
         for n, video in enumerate(batches):
-            got, d, at = away.measure(video)
+            got, d, at = away.measure(video) if lead is None else away.led(video, camera[done:done + len(video)])
+            done += len(video)
             if a.pictures:
                 os.makedirs(a.pictures, exist_ok=True)
                 away.pictures(video, d, at, f"{a.pictures}/{kind}-{n}.png")
@@ -119,11 +139,11 @@ def away_and_back():
         away.tell(kind, result[kind])
         json.dump(result, open(a.out, "w"), indent=1)
 
-    note("the world itself", (world.render(p.to(dev), frames - 1, stride=away.STRIDE).clamp(0, 1) for p in P.split(4)), time.time())
+    note("the world itself", real, time.time())
     for kind in a.memory or ["short", "short-sink", "sparse", "sparse+lora"]:
         if late():
             break
-        note(kind, (v[:, ::away.STRIDE] for v in rollouts(kind)), time.time())
+        note(kind, (v[:, ::away.STRIDE] for v in rollouts(kind, lead)), time.time())
 
 
 whole_turns() if a.loop == "turn" else away_and_back()

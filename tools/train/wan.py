@@ -422,13 +422,20 @@ STEPS = [1000.0, 937.5, 833.3333333333334, 625.0]
 
 
 @torch.no_grad()
-def rollout(model, text, noise, steps=STEPS, generator=None, start=0, euler=False, uncond=None, scale=1.0):
+def rollout(model, text, noise, steps=STEPS, generator=None, start=0, euler=False, uncond=None, scale=1.0, lead=None):
     """noise [B,F,16,h,w] -> latents. Few-step: x0 prediction and fresh noise. euler: deterministic ODE over `steps`.
-    With uncond (the text of the empty prompt) guidance at `scale`."""
+    With uncond (the text of the empty prompt) guidance at `scale`. lead [B,L,16,h,w]: given latents that come before, in memory and
+    in what is returned (L of whole chunks)."""
     B, Fr = noise.shape[:2]
     texts = [text] if uncond is None else [text, uncond]
     memories = [model.memory() for _ in texts]
     out = []
+    if lead is not None:
+        for f in range(0, lead.shape[1], CHUNK):
+            for c, m in zip(texts, memories):
+                model.chunk(lead[:, f:f + CHUNK], torch.zeros(B, CHUNK, device=lead.device), c, m, start + f, keep=True)
+        out.append(lead)
+        start += lead.shape[1]
     for f in range(0, Fr, CHUNK):
         x = noise[:, f:f + CHUNK]
         for j, t in enumerate(steps):
