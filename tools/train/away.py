@@ -179,21 +179,24 @@ def measure(video, d=None):
 
 @torch.no_grad()
 def led(video, camera):
-    """video [B,K,3,H,W] of clips and their twins in turn, camera [B,K] of the world, followed until LEAD -> as `measure`."""
-    d = torch.cat([camera[:, :LEAD], camera[:, LEAD - 1:LEAD] + steps(video[:, LEAD - 1:]).cumsum(1)], 1)
-    d = d - d[:, FIRST:FIRST + 1]
+    """video [B,K,3,H,W] of clips and their twins in turn, camera [B,K] of the world, followed until LEAD -> as `measure`, with two
+    visits: when the rollout's own camera is back, if it is (and its twin's), and, in all of them, when the world's is."""
+    true = camera - camera[:, FIRST:FIRST + 1]
+    d = torch.cat([true[:, :LEAD], true[:, LEAD - 1:LEAD] + steps(video[:, LEAD - 1:]).cumsum(1)], 1)
     n = torch.arange(len(d), device=d.device)
-    twin = n ^ 1
-    a, b = torch.full_like(n, FIRST), d[:, LEAD:].abs().argmin(1) + LEAD
-    off = d.gather(1, b[:, None])[:, 0].abs()
-    columns = absent(d, a, b)
-    same, other, strange = (agreement(video, a, video[i], b[i], columns) for i in (n, twin, n.roll(2)))
-    back = off <= BACK
-    r = {"went": torch.ones_like(back), "back": back, "counts": back & back[twin] & (columns.sum(1) >= COLUMNS), "columns": columns.sum(1), "seconds": (b - a) * STEP}
-    for i, m in enumerate(MEASURES):
-        r[m] = torch.stack([same[i], other[i], strange[i]], 1)
-    at = torch.stack([a, d.abs()[:, :LEAD].argmax(1), b], 1)
-    return {"led back": {k: v.cpu() for k, v in r.items()}}, d, at
+    a, out = torch.full_like(n, FIRST), {}
+    for visit, course in (("back by its own camera", d), ("when the world is back", true)):
+        b = course[:, LEAD:].abs().argmin(1) + LEAD
+        back = course.gather(1, b[:, None])[:, 0].abs() <= BACK
+        columns = absent(course, a, b)
+        same, other, strange = (agreement(video, a, video[i], b[i], columns) for i in (n, n ^ 1, n.roll(2)))
+        r = {"went": torch.ones_like(back), "back": back, "counts": back & back[n ^ 1] & (columns.sum(1) >= COLUMNS),
+             "columns": columns.sum(1), "seconds": (b - a) * STEP}
+        for i, m in enumerate(MEASURES):
+            r[m] = torch.stack([same[i], other[i], strange[i]], 1)
+        out[visit] = {k: v.cpu() for k, v in r.items()}
+    at = torch.stack([a, true.abs()[:, :LEAD].argmax(1), d[:, LEAD:].abs().argmin(1) + LEAD], 1)
+    return out, d, at
 
 
 def twins(P, seed=0):

@@ -2,7 +2,8 @@
 
 usage: report.py DOCUMENT RESULT.json ...     evaluation.json and landmark files in any order; later ones win
 
-In the document a table stands between `<!-- table NAME -->` and `<!-- end -->`; the names are those of TABLES and `landmarks`."""
+In the document a table stands between `<!-- table NAME -->` and `<!-- end -->`; the names are those of TABLES, `landmarks`, and
+`landmarks-away` and `landmarks-led` for the loops of landmarks.py that were measured."""
 import json, math, re, sys
 
 HEADS = ["shape", "colour", "size", "motion", "scene", "time", "landmark", "camera"]
@@ -22,7 +23,8 @@ TABLES = {"dense": ["held:short:60, first 5 s", "held:short:60, 15 to 20 s", "he
           "memories20": [f"held:{k}:60, 15 to 20 s" for k in OTHERS],
           "memories5": [f"held:{k}:60, first 5 s" for k in OTHERS]}
 LAND = {"short": "window of 12, nothing kept", "short-sink": "window of 12, first chunk kept", "sink": "dense window of 21, first chunk kept",
-        "sparse": "sparse-forcing, 12 frames in memory, not trained", "sparse+lora": "sparse-forcing, trained"}
+        "sparse": "sparse-forcing, 12 frames in memory, not trained", "sparse+lora": "sparse-forcing, trained",
+        "light": "light-forcing, not trained", "light+lora": "light-forcing, trained"}
 
 
 def judged(results, runs):
@@ -62,18 +64,39 @@ def landmarks(land):
     return rows
 
 
+def loops(found):
+    """Of `landmarks.py --loop away` or `led`: a row for each visit and memory."""
+    ci = lambda v, n: "" if not v or v["mean"] is None else f"{v['mean']:.{n}f}" + (f" ± {v['ci95']:.{n}f}" if v["ci95"] is not None else "")
+    rows = ["| | | counted | same place, dB | another place, dB | the difference, dB | against the window of 12 | same place, structure | another place | the difference | against the window of 12 |", "|---" * 11 + "|"]
+    names = {"the world itself": "the world itself", **LAND}
+    for visit in [v for v, o in found.get("the world itself", {}).items() if isinstance(o, dict)]:
+        for k, what in names.items():
+            o = found.get(k, {}).get(visit)
+            if not isinstance(o, dict):
+                continue
+            cells = [ci(o[m].get(x), n) for m, n in (("psnr", 1), ("structure", 2)) for x in ("same place", "other places", "memory", "memory, against short")]
+            rows.append(f"| {visit} | {what} | {o['count']} of {o['rollouts']} | " + " | ".join(cells) + " |")
+    return rows
+
+
 if __name__ == "__main__":
-    results, land = {}, {}
+    results, land, other = {}, {}, {}
     for f in sys.argv[2:]:
         d = json.load(open(f))
-        (results if "judge on real clips" in d else land).update(d)
+        if "loop" in d:
+            other[f"landmarks-{d['loop']}"] = d
+        else:
+            (results if "judge on real clips" in d else land).update(d)
     made = {k: judged(results, runs) for k, runs in TABLES.items()}
     made["landmarks"] = landmarks(land)
+    made.update({name: loops(d) for name, d in other.items()})
     for name, run in (("camera", "held:short:60, first 5 s"), ("camera60", "held:short:60, last 5 s")):
         if run in results:
             made[name] = camera(results, run)
     text = open(sys.argv[1]).read()
     for name in re.findall(r"<!-- table (\S+) -->", text):
+        if name not in made:
+            continue  # its measurement is not there: the table stays as it is
         body = "\n".join(made[name])
         text = re.sub(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", lambda m: m[1] + body + "\n" + m[2], text, flags=re.S)
     open(sys.argv[1], "w").write(text)
