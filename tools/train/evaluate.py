@@ -4,7 +4,9 @@ per prompt; the first five seconds, those from 15 to 20 s and the last five are 
     evaluate.py OUT --model FOLDER --judge FILE --run held:sink:60 --run seen:sink:5 ...
 
 A run is SET:MEMORY:SECONDS, with the sets held, seen and several (two or three objects; only the world is judged), the memories of
-`memories.py`, a MEMORY+lora with --lora FOLDER, or teacher (the folder --teacher, 24 steps of the ODE, guidance 3, window of 21)."""
+`memories.py`, a MEMORY+lora with --lora FOLDER, teacher (the folder --teacher, 24 steps of the ODE, guidance 3, window of 21), or whole
+(the same, but all frames of five seconds at once: what stage B learns from). --seed draws other prompts: choose with another seed than the
+one that is reported."""
 import argparse, json, math, os, time
 import numpy as np
 import torch
@@ -34,7 +36,7 @@ judge.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in 
 judge.eval()
 cast = lambda: torch.autocast(dev, torch.bfloat16, enabled=dev == "cuda")
 rng = np.random.default_rng(a.seed)
-sets = {"held": [world.draw_spec(rng, held=True, count=1) for _ in range(200)], "seen": [world.draw_spec(rng, count=1) for _ in range(200)]}
+sets = {"held": [world.draw_spec(rng, held=True, count=1) for _ in range(max(200, a.prompts))], "seen": [world.draw_spec(rng, count=1) for _ in range(max(200, a.prompts))]}
 sets["several"] = [world.draw_spec(rng, count=2 + i % 2) for i in range(200)]
 SHORT, TAIL, MIDDLE = 21, 25, 81
 
@@ -66,6 +68,15 @@ def confusion(y, r, h):
     return torch.bincount(y[:, i] * n + r[:, i], minlength=n * n).reshape(n, n).tolist()
 
 
+def whole(tf, text, x, steps, uncond, scale, **_):
+    """All frames of x [B,F,16,h,w] at once, the ODE over `steps`."""
+    for t, n in zip(steps, steps[1:] + [0.0]):
+        tt = torch.full(x.shape[:2], t, device=x.device)
+        v = tf.bidir(x, tt, uncond)
+        x = x + (n - t) / 1000 * (v + scale * (tf.bidir(x, tt, text) - v))
+    return x
+
+
 path = f"{a.out}/evaluation.json"
 result = json.load(open(path)) if os.path.exists(path) else {}
 result.update({"judge on real clips": jd["fresh"], "judge clips": jd["clips"], "seed": a.seed})
@@ -73,7 +84,7 @@ for run in a.run:
     if a.deadline and time.time() > a.deadline:
         break
     name, kind, seconds = run.split(":")
-    teach, lora = kind == "teacher", kind.endswith("+lora")
+    teach, lora = kind in ("teacher", "whole"), kind.endswith("+lora")
     frames = max(SHORT, math.ceil((float(seconds) * world.FPS + 3) / 4 / CHUNK) * CHUNK) if float(seconds) > 5 else SHORT
     tf, ck = memories.model(a.teacher if teach else a.model, "window" if teach else kind, dev, a.lora, frames)
     te, vae = UMT5(1280).to(dev).eval(), TAEHV().to(dev).to(memory_format=torch.channels_last).eval()
@@ -87,7 +98,7 @@ for run in a.run:
             noise = torch.randn(len(part_), frames, 16, world.H // 8, world.W // 8, device=dev, generator=g)
             ie, ne = text([""] * len(part_))
             how = dict(steps=shifted(a.euler), euler=True, uncond=tf.text(te(ie, ne), ne), scale=a.scale) if teach else {}
-            lat = rollout(tf, tf.text(te(ids, n), n), noise, generator=g, **how)
+            lat = whole(tf, tf.text(te(ids, n), n), noise, **how) if kind == "whole" else rollout(tf, tf.text(te(ids, n), n), noise, generator=g, **how)
         ys.append(torch.tensor([said(s) for s in part_]))
         for when in ("first 5 s",) + (("15 to 20 s",) if frames > MIDDLE else ()) + (("last 5 s",) if frames > SHORT else ()):
             r, v, look = rate(vae, lat[:, :SHORT] if when[0] == "f" else lat[:, MIDDLE - TAIL:MIDDLE] if when[0] == "1" else lat[:, -TAIL:], when[0] == "f")

@@ -12,13 +12,17 @@ CAMERAS = ["still", "left", "right", "away"]
 NAMES = {"held:teacher:5, first 5 s": "teacher, first 5 s", "seen:short:5, first 5 s": "seen, first 5 s"}
 WHEN = {"first 5 s": "first 5 s", "15 to 20 s": "15 to 20 s", "last 5 s": "last 5 s of 60 s"}
 WHAT = {"held:short": "", "held:sink": "window of 21, first chunk kept, ", "held:sparse": "sparse, not trained, ", "held:sparse+lora": "sparse, trained, ",
-        "held:light": "light, not trained, ", "held:light+lora": "light, trained, ", "before:held:sink": "before, its own memory, ", "before:held:short": "before, window of 12, "}
+        "held:light": "light, not trained, ", "held:light+lora": "light, trained, ", "before:held:short": "the model before, "}
 for kind, what in WHAT.items():
     for when, word in WHEN.items():
-        NAMES[f"{kind}:60, {when}"] = what + word
+        NAMES[f"{kind}:60, {when}"] = NAMES[f"fresh:{kind}:60, {when}"] = what + word
+for scale in (3, 5, 8):
+    NAMES[f"whole {scale}, first 5 s"] = f"all frames at once, guidance {scale}"
 OTHERS = ("short", "sink", "sparse", "sparse+lora", "light", "light+lora")
-TABLES = {"dense": ["held:short:60, first 5 s", "held:short:60, 15 to 20 s", "held:short:60, last 5 s", "held:teacher:5, first 5 s", "seen:short:5, first 5 s"],
-          "before": ["before:held:sink:60, first 5 s", "before:held:sink:60, last 5 s", "before:held:short:60, first 5 s", "before:held:short:60, last 5 s"],
+TABLES = {"fresh": [f"fresh:held:short:60, {w}" for w in WHEN] + [f"fresh:held:sparse+lora:60, {w}" for w in WHEN],
+          "whole": ["held:teacher:5, first 5 s"] + [f"whole {g}, first 5 s" for g in (3, 5, 8)],
+          "dense": ["held:short:60, first 5 s", "held:short:60, 15 to 20 s", "held:short:60, last 5 s", "held:teacher:5, first 5 s", "seen:short:5, first 5 s"],
+          "before": ["before:held:short:60, first 5 s", "before:held:short:60, last 5 s", "held:short:60, first 5 s", "held:short:60, last 5 s"],
           "memories": [f"held:{k}:60, last 5 s" for k in OTHERS],
           "memories20": [f"held:{k}:60, 15 to 20 s" for k in OTHERS],
           "memories5": [f"held:{k}:60, first 5 s" for k in OTHERS]}
@@ -90,7 +94,7 @@ if __name__ == "__main__":
     made = {k: judged(results, runs) for k, runs in TABLES.items()}
     made["landmarks"] = landmarks(land)
     made.update({name: loops(d) for name, d in other.items()})
-    for name, run in (("camera", "held:short:60, first 5 s"), ("camera60", "held:short:60, last 5 s")):
+    for name, run in (("camera", "fresh:held:short:60, first 5 s"), ("camera60", "fresh:held:short:60, last 5 s")):
         if run in results:
             made[name] = camera(results, run)
     text = open(sys.argv[1]).read()

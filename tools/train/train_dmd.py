@@ -18,11 +18,15 @@ model, and --lora trains only a low-rank difference, written as OUT/<recipe>.saf
 the iterations begins in a memory of real clips, some 12 to 20 s into a camera's way around the panorama: what the student then shows
 is also pulled towards what was there (objects left out), with a gradient --pull times as long as that of the distribution matching.
 
-    train_dmd.py OUT SECONDS --init DISTILLED --teacher TEACHER --critic OUT0 --recipe sparse-forcing --lora 16 --lr 3e-4 --long .8"""
+    train_dmd.py OUT SECONDS --init DISTILLED --teacher TEACHER --critic OUT0 --recipe sparse-forcing --lora 16 --lr 3e-4 --long .8
+
+Several cards work on one student under torchrun (--batch is each one's): the same choices of memory and step in every process, prompts
+and noise of its own, gradients averaged."""
 import argparse, glob, math, os, time
 import numpy as np
 import torch
 import torch._dynamo
+import torch.distributed as dist
 from common import *
 import guide
 from guide import Guide
@@ -59,13 +63,48 @@ ap.add_argument("--deadline", type=float, default=0)
 a = ap.parse_args()
 dev = "cuda" if torch.cuda.is_available() else "cpu"
 tiny = dev == "cpu"
+rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 torch._dynamo.config.recompile_limit = 64
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 os.makedirs(a.out, exist_ok=True)
-log = Log(f"{a.out}/log_dmd.txt")
-seed = int(time.time())
-torch.manual_seed(seed)
-rng = np.random.default_rng(seed)
+if ranks > 1:
+    assert not a.hold, "--hold is for one process"
+    if not tiny:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("gloo" if tiny else "nccl")
+    clock = dist.new_group(backend="gloo")
+
+
+def agree(*numbers):
+    """The numbers of the first process, in all of them; on the host, so nothing waits for a card."""
+    if ranks == 1:
+        return numbers
+    t = torch.tensor(numbers, dtype=torch.float64)
+    dist.broadcast(t, 0, group=clock)
+    return t.tolist()
+
+
+def average(params):
+    """Gradients, averaged over the processes."""
+    if ranks == 1:
+        return
+    gs = [p.grad for p in params if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gs])
+    dist.all_reduce(flat)
+    torch._foreach_copy_(gs, [f.view_as(g) for f, g in zip((flat / ranks).split([g.numel() for g in gs]), gs)])
+
+
+def same(module):
+    """The first process's parameters, in all of them."""
+    if ranks > 1:
+        for p in module.parameters():
+            dist.broadcast(p.data, 0)
+
+
+log = Log(f"{a.out}/log_dmd.txt") if rank == 0 else lambda *_: None
+seed = int(agree(time.time())[0])
+torch.manual_seed(seed + 1000 * rank)
+rng = np.random.default_rng([seed, rank])
 text = Text(dev)
 load = lambda d: load_parts(d) if glob.glob(f"{d}/ckpt.part0") else load_model_folder(d)
 vae, te = TAEHV().to(dev).to(memory_format=torch.channels_last), UMT5(1280).to(dev)
@@ -98,11 +137,12 @@ def read():
     for k, v in part(ck, "tf.").items():
         base.pop(k).data.copy_(v)
     assert not base, list(base)[:3]
+    same(gen)
 
 
 def read_cues():
     """Whether the classifier is there; it may come later than the first iterations."""
-    if cues is None or not os.path.exists(f"{a.cues}/guide.done"):
+    if cues is None or not agree(os.path.exists(f"{a.cues}/guide.done"))[0]:
         return False
     cues.load_state_dict({k: v.float() for k, v in load_parts(a.cues, "guide").items()})
     log("the classifier joins")
@@ -150,6 +190,7 @@ def wish():
 
 specs = [wish() for _ in range(PROMPTS)]
 words = [world.sentence(x) if rng.random() < .5 else world.caption(rng, x) for x in specs]
+rng = np.random.default_rng(seed)  # from here on the same in every process
 bank, empty = text(words), text([""])
 wanted = torch.tensor([said(x, c) for x, c in zip(specs, words)]).to(dev)
 empty_n = empty[1].expand(B)
@@ -252,12 +293,12 @@ def pan():
 
 
 while True:
-    now = time.time()
+    now = agree(time.time())[0]
     p = 0 if t0 is None else (now - t0) / (a.deadline - t0 if a.deadline else a.seconds)
     if waiting and step == 6:
         torch.cuda.synchronize() if not tiny else None
         log("compiled after %.0f s, waiting" % (now - begin))
-        while not all(os.path.exists(f"{d}/done") for d in {a.init, a.teacher or a.init}):
+        while not agree(all(os.path.exists(f"{d}/done") for d in {a.init, a.teacher or a.init}))[0]:
             time.sleep(.2)
         read()
         bank_emb, empty_emb = embed()
@@ -265,6 +306,7 @@ while True:
             o.state.clear()
         if a.lora:
             reset_lora(gen)
+            same(gen)
         ema, buffer, streams, lengths, step, waiting, hist, begin = EMA(gen, .995), [], [], [], 0, False, [], time.time()
         continue
     if p >= 1 or (tiny and step >= 4 and not waiting and not holding) or (a.deadline and now > a.deadline):
@@ -358,6 +400,7 @@ while True:
     if not idle:
         og.zero_grad(set_to_none=True)
         loss.backward()
+        average(trained)
         gn = clip_gpu(trained, 10.0)
     if not holding:
         og.step(); ema.step()
@@ -372,6 +415,7 @@ while True:
             l = (v - (eps - xd)).pow(2).mean()
         oc.zero_grad(set_to_none=True)
         l.backward()
+        average(fake.parameters())
         clip_gpu(list(fake.parameters()), 10.0)
         oc.step()
         lc.append(l.detach())
@@ -381,14 +425,24 @@ while True:
         if dev == "cuda":
             torch.cuda.synchronize()
         log("warm after %.0f s" % (time.time() - begin), "peak GB", torch.cuda.max_memory_allocated() / 1e9 if dev == "cuda" else "")
-        t0 = None if holding else time.time()
+        t0 = None if holding else agree(time.time())[0]
     if step % (1 if tiny else 50) == 0:
         m = torch.stack(hist).mean(0).tolist(); hist = []
         log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f off %.3f right %.3f (shape %.2f motion %.2f camera %.2f)" % tuple(m), "%.0f%%" % (100 * p), counts, [z["frame"] for z in streams])
     if t0 and now - t0 > saved + 60:
-        save(); saved = now - t0
-    if p > (.3, .65, 9)[shown] and a.sheets:
+        if rank == 0:
+            save()
+        saved = now - t0
+    if p > (.3, .65, 9)[shown] and a.sheets and rank == 0:
         picture(f"dmd_{shown}"); shown += 1
+if ranks > 1:
+    ends = torch.stack([p.detach().double().sum() for p in trained]).sum().reshape(1)
+    other = ends.clone()
+    dist.all_reduce(other)
+    log("of", ranks, "processes; the parameters of the first differ from the mean by", float((other / ranks - ends).abs()))
+    dist.destroy_process_group()
+if rank:
+    raise SystemExit
 save()
 save_parts({"tf." + k: v.to(torch.bfloat16) for k, v in fake.state_dict().items()}, a.out, "critic")
 open(f"{a.out}/done", "w").close()
