@@ -111,8 +111,9 @@ def turns(d):
     return [torch.tensor(x, device=d.device) for x in (first, second)]
 
 
-def absent(d, a, b):
-    """d [B,K], a and b [B] frames -> columns of view a [B,W] that b shows and that for ABSENT frames between no frame shows."""
+def absent(d, a, b, never=False):
+    """d [B,K], a and b [B] frames -> columns of view a [B,W] that b shows and that for ABSENT frames between no frame shows; or, with
+    never, those that every frame between shows."""
     x = torch.arange(world.W, device=d.device)[None]
     here = d.gather(1, a[:, None])
     run, most = torch.zeros_like(x + here), torch.zeros_like(x + here)
@@ -122,7 +123,7 @@ def absent(d, a, b):
         run = torch.where(inside & ((at < 0) | (at >= world.W)), run + 1, 0.)
         most = torch.maximum(most, run)
     at = x - (d.gather(1, b[:, None]) - here)
-    return (most >= ABSENT) & (at >= 0) & (at < world.W)
+    return (most == 0 if never else most >= ABSENT) & (at >= 0) & (at < world.W)
 
 
 def agreement(video, a, other, b, columns):
@@ -179,16 +180,17 @@ def measure(video, d=None):
 
 @torch.no_grad()
 def led(video, camera):
-    """video [B,K,3,H,W] of clips and their twins in turn, camera [B,K] of the world, followed until LEAD -> as `measure`, with two
-    visits: when the rollout's own camera is back, if it is (and its twin's), and, in all of them, when the world's is."""
+    """video [B,K,3,H,W] of clips and their twins in turn, camera [B,K] of the world, followed until LEAD -> as `measure`, with three
+    visits: when the rollout's own camera is back, if it is (and its twin's); in all of them, when the world's is; and then in columns that
+    never left the view, which every memory holds."""
     true = camera - camera[:, FIRST:FIRST + 1]
     d = torch.cat([true[:, :LEAD], true[:, LEAD - 1:LEAD] + steps(video[:, LEAD - 1:]).cumsum(1)], 1)
     n = torch.arange(len(d), device=d.device)
     a, out = torch.full_like(n, FIRST), {}
-    for visit, course in (("back by its own camera", d), ("when the world is back", true)):
+    for visit, course in (("back by its own camera", d), ("when the world is back", true), ("in sight all the time", true)):
         b = course[:, LEAD:].abs().argmin(1) + LEAD
         back = course.gather(1, b[:, None])[:, 0].abs() <= BACK
-        columns = absent(course, a, b)
+        columns = absent(course, a, b, never=visit.startswith("in sight"))
         same, other, strange = (agreement(video, a, video[i], b[i], columns) for i in (n, n ^ 1, n.roll(2)))
         r = {"went": torch.ones_like(back), "back": back, "counts": back & back[n ^ 1] & (columns.sum(1) >= COLUMNS),
              "columns": columns.sum(1), "seconds": (b - a) * STEP}
