@@ -215,10 +215,15 @@ def twins(P, seed=0):
     return torch.stack([P, Q], 1).flatten(0, 1)
 
 
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # 97.5% quantiles of Student's t, from 1 degree of freedom
+
+
 def interval(x):
-    """Mean and 95% interval (normal) of finite values."""
+    """Mean and 95% interval of values (Student's: few rollouts may count)."""
     x = x.astype(float)
-    ci = 1.96 * float(x.std(ddof=1)) / len(x) ** .5 if len(x) > 1 else None
+    free = len(x) - 1
+    wide = STUDENT[free - 1] if free <= len(STUDENT) else 1.96 + 2.37 / free + 2.9 / free ** 2
+    ci = wide * float(x.std(ddof=1)) / len(x) ** .5 if free > 0 else None
     return {"n": len(x), "mean": round(float(x.mean()), 3) if len(x) else None, "ci95": ci and round(ci, 3)}
 
 

@@ -69,17 +69,31 @@ def landmarks(land):
 
 
 def loops(found):
-    """Of `landmarks.py --loop away` or `led`: a row for each visit and memory."""
-    ci = lambda v, n: "" if not v or v["mean"] is None else f"{v['mean']:.{n}f}" + (f" ± {v['ci95']:.{n}f}" if v["ci95"] is not None else "")
-    rows = ["| | | counted | same place, dB | another place, dB | the difference, dB | against the window of 12 | same place, structure | another place | the difference | against the window of 12 |", "|---" * 11 + "|"]
+    """Of `landmarks.py --loop away` or `led`: a row for each visit and memory, from the values of the rollouts that count."""
+    import numpy as np
+    from away import interval
+
+    def cell(x, digits, n=False):
+        v = interval(np.array(x)) if x else None
+        return "" if not v or v["mean"] is None else f"{v['mean']:.{digits}f}" + ("" if v["ci95"] is None else f" ± {v['ci95']:.{digits}f}") + (f" ({v['n']})" if n else "")
+
+    rows = ["| | | came back | counted | same place, dB | another place, dB | the difference, dB | against the window of 12 (pairs) | same place, structure | another place | the difference | against the window of 12 |", "|---" * 12 + "|"]
     names = {"the world itself": "the world itself", **LAND}
     for visit in [v for v, o in found.get("the world itself", {}).items() if isinstance(o, dict)]:
+        base = found.get("short", {}).get(visit)
         for k, what in names.items():
             o = found.get(k, {}).get(visit)
             if not isinstance(o, dict):
                 continue
-            cells = [ci(o[m].get(x), n) for m, n in (("psnr", 1), ("structure", 2)) for x in ("same place", "other places", "memory", "memory, against short")]
-            rows.append(f"| {visit} | {what} | {o['count']} of {o['rollouts']} | " + " | ".join(cells) + " |")
+            cells = []
+            for m, digits in (("psnr", 1), ("structure", 2)):
+                v = o[m]["values"]
+                above = [x and x[0] - x[1] for x in v]
+                pairs = []
+                if base and k not in ("short", "the world itself") and len(base[m]["values"]) == len(v):
+                    pairs = [x - (y[0] - y[1]) for x, y in zip(above, base[m]["values"]) if x is not None and y]
+                cells += [cell([x[0] for x in v if x], digits), cell([x[1] for x in v if x], digits), cell([x for x in above if x is not None], digits), cell(pairs, digits, m == "psnr")]
+            rows.append(f"| {visit} | {what} | {o['came back']} | {o['count']} of {o['rollouts']} | " + " | ".join(cells) + " |")
     return rows
 
 
