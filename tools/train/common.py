@@ -2,6 +2,7 @@
 import glob, json, os, time
 import numpy as np
 import torch
+import torch.distributed as dist
 from PIL import Image
 from safetensors.torch import save as st_save, load as st_load, load_file
 
@@ -136,6 +137,62 @@ def clip_gpu(params, limit):
     n = torch.stack(torch._foreach_norm(gs)).norm()
     torch._foreach_mul_(gs, (limit / (n + 1e-6)).clamp(max=1.0))
     return n
+
+
+class Team:
+    """The processes that work on one model: one, or those of torchrun, each with its card."""
+    def __init__(self, tiny):
+        self.rank, self.ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if self.ranks > 1:
+            if not tiny:
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            dist.init_process_group("gloo" if tiny else "nccl")
+            self.clock = dist.new_group(backend="gloo")
+
+    def agree(self, *numbers):
+        """The numbers of the first process, in all of them; on the host, so nothing waits for a card."""
+        if self.ranks == 1:
+            return numbers
+        t = torch.tensor(numbers, dtype=torch.float64)
+        dist.broadcast(t, 0, group=self.clock)
+        return t.tolist()
+
+    def average(self, flat):
+        """A tensor, averaged over the processes in place."""
+        if self.ranks > 1:
+            dist.all_reduce(flat)
+            flat /= self.ranks
+
+    def gradients(self, params):
+        """Gradients of parameters, averaged over the processes."""
+        if self.ranks > 1:
+            gs = [p.grad for p in params if p.grad is not None]
+            flat = torch.cat([g.flatten() for g in gs])
+            self.average(flat)
+            torch._foreach_copy_(gs, [f.view_as(g) for f, g in zip(flat.split([g.numel() for g in gs]), gs)])
+
+    def same(self, module):
+        """The first process's parameters, in all of them."""
+        if self.ranks > 1:
+            for p in module.parameters():
+                dist.broadcast(p.data, 0)
+
+    def apart(self, module):
+        """How far the sum of the first process's parameters is from the mean of all processes: 0 if they did the same."""
+        if self.ranks == 1:
+            return 0.0
+        mine = torch.stack([p.detach().double().sum() for p in module.parameters()]).sum().reshape(1)
+        mean = mine.clone()
+        self.average(mean)
+        return float((mean - mine).abs())
+
+    def close(self):
+        """Ends the processes but the first."""
+        if self.ranks > 1:
+            dist.barrier(self.clock)
+            dist.destroy_process_group()
+        if self.rank:
+            raise SystemExit
 
 
 class EMA:

@@ -2,12 +2,13 @@
 # The fifth training, on four GPUs of one machine, in the parts that were run (README.md, "Fifth run"). All times are seconds after the
 # beginning of a part; what a part leaves running ends at a time of its own and belongs to the next.
 #   go_on.sh look  MODEL WORK     what the teacher's answers show, and some iterations, to see that all runs
+#   go_on.sh teacher MODEL WORK   not run yet: a teacher that turns back, on all cards, from the one of `look`; what its answers show then
 #   go_on.sh dense MODEL WORK     the student, on all cards
 #   go_on.sh lora  MODEL WORK     candidates judged on prompts of their own, the best one exported; its additions, two cards each
 #   go_on.sh rest  MODEL WORK     the additions end; the tables and landmarks of docs/model-quality.md
 cd "$(dirname "$0")"
 part=$1 M=$2 W=$3
-: ${GUIDE:=3} ${RATE:=8e-5} ${TRY:=95} ${DENSE:=560} ${LORA:=430} ${LAST:=400} ${BATCH:=24}
+: ${FLOW:=500} ${GUIDE:=3} ${RATE:=8e-5} ${TRY:=95} ${DENSE:=560} ${LORA:=430} ${LAST:=400} ${BATCH:=24}
 export PYTHONUNBUFFERED=1 OMP_NUM_THREADS=2
 mkdir -p $W
 PY=${PY:-python3}
@@ -15,11 +16,11 @@ bg() { cards=$1 name=$2; shift 2; CUDA_VISIBLE_DEVICES=$cards setsid $PY "$@" > 
 on() { card=$1 name=$2; shift 2; CUDA_VISIBLE_DEVICES=$card $PY "$@" > $W/$name.log 2>&1; }
 alive() { state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' /proc/$(cat $W/$1.pid 2> /dev/null || echo none)/status 2> /dev/null); [ -n "$state" ] && [ $state != Z ]; }
 end() { for x in "$@"; do while alive $x; do sleep .3; done; done; }  # of trainings, with their memory
-several() { echo "-m torch.distributed.run --nproc_per_node=$1 --master_port=$2 train_dmd.py"; }
+several() { echo "-m torch.distributed.run --nproc_per_node=$1 --master_port=$2 -- ${3:-train_dmd.py}"; }
 T=$(date +%s)
 judge="--judge state/judge.pt $EVAL" s=${SECS:-60} look=${LOOK:-20} other="--seed 12 --prompts ${OTHER:-400}"
-prompts="--cue 1 --long .6 --away .4 --pulses .25 --crossed .15"
-how="--init $M --teacher $W/teacher --cues $W/guide $prompts --guide $GUIDE --lr $RATE --clr 1.6e-4 --window 12 --sink 0 --batch $BATCH"
+prompts="--cue ${CUE:-2} --long .6 --away .4 --pulses .25 --crossed .15"
+how="--init $M --teacher ${TEACHER:-$W/teacher} --cues $W/guide $prompts --guide $GUIDE --lr $RATE --clr 1.6e-4 --window 12 --sink 0 --batch $BATCH"
 case $part in
 look)
   $PY restore_teacher.py $M $W/teacher > $W/restore.log 2>&1
@@ -33,13 +34,21 @@ look)
   wait
   end try
   ;;
+teacher)
+  bg 0,1,2,3 flow $(several 4 29505 train_flow.py) $W/flow 60 --init $W/teacher --start .8 --lr 3e-3 --whole --away .5 --freeze-text --no-cues --sheets 0 --deadline $((T + FLOW))
+  end flow
+  on 0 whole3t evaluate.py $W/whole3t --model $M --teacher $W/flow $judge --run held:whole:5 --scale 3 &
+  on 1 whole5t evaluate.py $W/whole5t --model $M --teacher $W/flow $judge --run held:whole:5 --scale 5 &
+  on 2 teacher evaluate.py $W/teacher-causal --model $M --teacher $W/flow $judge --run held:teacher:5 &
+  wait
+  ;;
 dense)
   bg 0,1,2,3 a $(several 4 29502) $W/a 60 $how --deadline $((T + DENSE))
   end a
   ;;
 lora)
   mkdir -p $W/best
-  lora="--init $W/best --teacher $W/teacher --cues $W/guide --critic $W/best $prompts --guide $GUIDE --lora 16 --lr 3e-4 --wait --deadline $((T + LORA))"
+  lora="--init $W/best --teacher ${TEACHER:-$W/teacher} --cues $W/guide --critic $W/best $prompts --guide $GUIDE --lora 16 --lr 3e-4 --wait --deadline $((T + LORA))"
   bg 0,1 sparse $(several 2 29503) $W/sparse 60 $lora --recipe sparse-forcing --batch $BATCH
   bg 2,3 light $(several 2 29504) $W/light 60 $lora --recipe light-forcing --batch ${LIGHT:-20} --streams 2
   on 0 eval-a evaluate.py $W/eval-a --model $W/a $judge --run held:short:$look $other & look1=$!

@@ -26,7 +26,6 @@ import argparse, glob, math, os, time
 import numpy as np
 import torch
 import torch._dynamo
-import torch.distributed as dist
 from common import *
 import guide
 from guide import Guide
@@ -63,44 +62,12 @@ ap.add_argument("--deadline", type=float, default=0)
 a = ap.parse_args()
 dev = "cuda" if torch.cuda.is_available() else "cpu"
 tiny = dev == "cpu"
-rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 torch._dynamo.config.recompile_limit = 64
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 os.makedirs(a.out, exist_ok=True)
-if ranks > 1:
-    assert not a.hold, "--hold is for one process"
-    if not tiny:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("gloo" if tiny else "nccl")
-    clock = dist.new_group(backend="gloo")
-
-
-def agree(*numbers):
-    """The numbers of the first process, in all of them; on the host, so nothing waits for a card."""
-    if ranks == 1:
-        return numbers
-    t = torch.tensor(numbers, dtype=torch.float64)
-    dist.broadcast(t, 0, group=clock)
-    return t.tolist()
-
-
-def average(params):
-    """Gradients, averaged over the processes."""
-    if ranks == 1:
-        return
-    gs = [p.grad for p in params if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gs])
-    dist.all_reduce(flat)
-    torch._foreach_copy_(gs, [f.view_as(g) for f, g in zip((flat / ranks).split([g.numel() for g in gs]), gs)])
-
-
-def same(module):
-    """The first process's parameters, in all of them."""
-    if ranks > 1:
-        for p in module.parameters():
-            dist.broadcast(p.data, 0)
-
-
+team = Team(tiny)
+rank, ranks, agree, same = team.rank, team.ranks, team.agree, team.same
+assert ranks == 1 or not a.hold, "--hold is for one process"
 log = Log(f"{a.out}/log_dmd.txt") if rank == 0 else lambda *_: None
 seed = int(agree(time.time())[0])
 torch.manual_seed(seed + 1000 * rank)
@@ -400,7 +367,7 @@ while True:
     if not idle:
         og.zero_grad(set_to_none=True)
         loss.backward()
-        average(trained)
+        team.gradients(trained)
         gn = clip_gpu(trained, 10.0)
     if not holding:
         og.step(); ema.step()
@@ -415,7 +382,7 @@ while True:
             l = (v - (eps - xd)).pow(2).mean()
         oc.zero_grad(set_to_none=True)
         l.backward()
-        average(fake.parameters())
+        team.gradients(list(fake.parameters()))
         clip_gpu(list(fake.parameters()), 10.0)
         oc.step()
         lc.append(l.detach())
@@ -435,14 +402,8 @@ while True:
         saved = now - t0
     if p > (.3, .65, 9)[shown] and a.sheets and rank == 0:
         picture(f"dmd_{shown}"); shown += 1
-if ranks > 1:
-    ends = torch.stack([p.detach().double().sum() for p in trained]).sum().reshape(1)
-    other = ends.clone()
-    dist.all_reduce(other)
-    log("of", ranks, "processes; the parameters of the first differ from the mean by", float((other / ranks - ends).abs()))
-    dist.destroy_process_group()
-if rank:
-    raise SystemExit
+log("processes", ranks, "whose parameters differ from the mean by", team.apart(gen))
+team.close()
 save()
 save_parts({"tf." + k: v.to(torch.bfloat16) for k, v in fake.state_dict().items()}, a.out, "critic")
 open(f"{a.out}/done", "w").close()

@@ -15,10 +15,14 @@ where it was), the text encoder's mean row has to name what the caption says (a 
 latents for stage B learns on the same pool (`guide.py`).
 
 Launching the kernels of a step takes longer than the card needs for them, so each kind of step is captured once and replayed
-(CUDA graphs; --eager for without)."""
+(CUDA graphs; --eager for without).
+
+Several cards work on one model under torchrun: a pool of clips in each process, gradients averaged between the pass and the update. To go on
+with a teacher whose clips must turn back (README.md, "How to go on"): --init TEACHER --start .8 --whole --away .5 --freeze-text."""
 import argparse, glob, math, os, time
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from common import *
 from guide import Guide
@@ -33,6 +37,8 @@ ap.add_argument("--lr", type=float, default=1.5e-3, help="of Muon; AdamW gets 0.
 ap.add_argument("--pool", type=int, default=8192); ap.add_argument("--fill", type=float, default=22, help="seconds of filling the pool before the first step")
 ap.add_argument("--object", type=float, default=2.0, help="extra weight of the loss where objects are, until 70%% of the schedule")
 ap.add_argument("--eager", action="store_true")
+ap.add_argument("--whole", action="store_true", help="from 80%% of the schedule on only clips of 24 frames"); ap.add_argument("--away", type=float, default=.25, help="share of clips whose camera pans away and comes back")
+ap.add_argument("--freeze-text", action="store_true", help="the text encoder stays as it is"); ap.add_argument("--no-cues", action="store_true", help="without a classifier for stage B")
 ap.add_argument("--one", action="store_true", help="a single clip for ever: a test for faults")
 ap.add_argument("--sheets", type=int, default=1); ap.add_argument("--frames", type=int, default=21)
 ap.add_argument("--deadline", type=float, default=0, help="time of day (seconds since 1970) at which training ends, in place of SECONDS")
@@ -42,10 +48,11 @@ tiny = dev == "cpu"
 torch.backends.cudnn.benchmark = True
 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 os.makedirs(a.out, exist_ok=True)
-log = Log(f"{a.out}/log_flow.txt")
-seed = int(time.time())
-torch.manual_seed(seed)
-rng = np.random.default_rng(seed)
+team = Team(tiny)
+log = Log(f"{a.out}/log_flow.txt") if team.rank == 0 else lambda *_: None
+seed = int(team.agree(time.time())[0])
+torch.manual_seed(seed + 1000 * team.rank)
+rng = np.random.default_rng([seed, team.rank])
 text = Text(dev)
 tf, te, vae = Wan().to(dev), UMT5(1280).to(dev), TAEHV().to(dev)
 ck = None
@@ -56,14 +63,17 @@ if not a.wait:
     vae.load_state_dict(part(load_parts(a.vae, "vae") if a.vae else ck, "vae."))
 vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 log("parameters", sum(p.numel() for p in tf.parameters()), sum(p.numel() for p in te.parameters()), "init", bool(ck))
+te.requires_grad_(not a.freeze_text)
 net = torch.nn.ModuleDict({"tf": tf, "te": te})
+team.same(net)
 probe = torch.nn.ModuleDict({k: torch.nn.Linear(256, len(v)) for k, v in HEADS.items()}).to(dev)
 cues = Guide().to(dev).to(memory_format=torch.channels_last)
+team.same(probe); team.same(cues)
 mats = [p for n, p in tf.blocks.named_parameters() if p.dim() == 2]
 ids_m = {id(p) for p in mats}
 rate, rate_cues, extra, filled_t = (torch.zeros((), device=dev) for _ in range(4))  # what changes from step to step
 muon = Muon(mats, rate)
-adam = Adam([p for p in net.parameters() if id(p) not in ids_m] + list(probe.parameters()))
+adam = Adam([p for p in net.parameters() if id(p) not in ids_m and p.requires_grad] + list(probe.parameters()))
 ocues = Adam(cues.parameters(), betas=(.9, .99))
 for p in mats:
     muon.state[p]["m"] = torch.zeros_like(p)
@@ -91,7 +101,7 @@ h, w = world.H // 8, world.W // 8
 PLAN = [(0.0, [(("b", 192, 3),)]),
         (.12, [(("f", 32, 6), ("b", 24, 12))]),
         (.45, [(("f", 16, 12), ("b", 20, 12)), (("f", 32, 6), ("b", 24, 12))]),
-        (.80, [(("f", 16, 12), ("b", 20, 12)), (("f", 8, 24), ("b", 9, 24))])]
+        (.80, [(("f", 16, 12), ("b", 20, 12))] * (not a.whole) + [(("f", 8, 24), ("b", 9, 24))])]
 if tiny:
     PLAN = [(0.0, [(("b", 3, 3),)]), (.3, [(("f", 1, 6), ("b", 1, 12))]), (.6, [(("f", 1, 12), ("b", 1, 12))])]
 CHANGES, MASK = .5, .17  # mean of the masks
@@ -110,7 +120,11 @@ filled, put = 0, 0
 def refresh():
     """Encode a few new clips into the pool."""
     global filled, put
-    P, caps, specs = world.sample(rng, G)
+    specs = [world.draw_spec(rng) for _ in range(G)]
+    for s in specs:
+        if rng.random() < (a.away - .25) / .75:
+            s["camera"] = "away"  # no part of what decides whether a combination is held out
+    P, caps, specs = world.sample(rng, G, specs)
     v = world.render(P.to(dev, non_blocking=True), 4 * LONG, start=torch.from_numpy(rng.uniform(0, 20, G)), mask=True)
     with cast():
         pool[put:put + G] = encode_fn(v[:, :, :3].contiguous()).to(torch.bfloat16)
@@ -184,7 +198,7 @@ def save():
     st = ema.state()
     tfs, tes = ({k[3:]: v for k, v in st.items() if k.startswith(p)} for p in ("tf.", "te."))
     save_parts(pack(tfs, tes, vae.state_dict()), a.out)
-    if cues is not None:
+    if not a.no_cues:
         save_parts({k: v.half() for k, v in cues.state_dict().items()}, a.out, "guide")
     return tfs, tes
 
@@ -219,10 +233,13 @@ def one_step(entry):
             shown += [all_, inside]
         loss = sum(ls) + .02 * words
     loss.backward()
-    gn = clip_gpu(list(net.parameters()), 1.0)
-    muon.step(); adam.step(rate * .7); ema.step()
     sums[4 - len(shown):4] += torch.stack(shown)
-    sums[4:6] += torch.stack([gn, words.detach()])
+    sums[5] += words.detach()
+
+
+def update():
+    sums[4] += clip_gpu(list(net.parameters()), 1.0)
+    muon.step(); adam.step(rate * .7); ema.step()
 
 
 def cue_step():
@@ -235,53 +252,63 @@ def cue_step():
         logits = cues(guide.noisy(pool[k[:, None], o].float(), lv), lv)
         cue = guide.loss(logits, y).sum()
     cue.backward()
-    ocues.step(rate_cues)
     sums[8:] += guide.right(logits, y)
+
+
+def update_cues():
+    ocues.step(rate_cues)
 
 
 class Replay:
     """A function of no arguments that works on the same tensors each time, captured after a few calls."""
     memory = None
 
-    def __init__(self, f, params):
-        self.f, self.params, self.graph, self.calls = f, params, None, 0
-
-    def eager(self):
-        for p in self.params:
-            p.grad = None
-        self.f()
+    def __init__(self, f):
+        self.f, self.graph, self.calls = f, None, 0
 
     def __call__(self):
         self.calls += 1
         if tiny or a.eager:
-            return self.eager()
+            return self.f()
         if self.graph is None and self.calls <= 3:
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
-                self.eager()
+                self.f()
             torch.cuda.current_stream().wait_stream(side)
             return
         if self.graph is None:
             torch.cuda.synchronize()
             self.graph = torch.cuda.CUDAGraph()
-            for p in self.params:
-                p.grad = None
             with torch.cuda.graph(self.graph, pool=Replay.memory):
                 self.f()
             Replay.memory = Replay.memory or self.graph.pool()
-            for p in self.params:
-                p.grad = None
         self.graph.replay()
 
 
-everything = list(net.parameters()) + list(probe.parameters())
-steps_of = {e: Replay(lambda e=e: one_step(e), everything) for _, es in PLAN for e in es}
-cue_of = Replay(cue_step, list(cues.parameters()))
+class Gradients:
+    """One tensor that holds the gradients of some parameters for ever, so that a captured pass, the average over the processes and a
+    captured update all know where they are."""
+    def __init__(self, params):
+        params = [p for p in params if p.requires_grad]
+        self.flat = torch.zeros(sum(p.numel() for p in params), device=dev)
+        for p, g in zip(params, self.flat.split([p.numel() for p in params])):
+            p.grad = g.as_strided(p.shape, p.stride())  # as the parameter lies, which may be channels last
+
+    def of(self, f):
+        def run():
+            self.flat.zero_()
+            f()
+        return run
+
+
+held, held_cues = Gradients([*net.parameters(), *probe.parameters()]), Gradients(cues.parameters())
+steps_of = {e: Replay(held.of(lambda e=e: one_step(e))) for _, es in PLAN for e in es}
+cue_of, update_of, update_cues_of = Replay(held_cues.of(cue_step)), Replay(update), Replay(update_cues)
 t0, step, saved, counts, where = None, 0, 0.0, [0, 0, 0], -1
 begin = time.time()
 while True:
-    now = time.time()
+    now = team.agree(time.time())[0]
     p = 0 if t0 is None else (now - t0) / (a.deadline - t0 if a.deadline else a.seconds)
     if p >= 1 or (tiny and step >= 8) or (a.deadline and now > a.deadline):
         break
@@ -299,22 +326,28 @@ while True:
     rate_cues.fill_(1e-3 * min(1, (step + 1) / 200) * (.01 + .99 * (.5 + .5 * math.cos(math.pi * min(1, p)))))
     entry = PLAN[phase][1][step % len(PLAN[phase][1])]
     steps_of[entry]()
+    team.average(held.flat)
+    update_of()
     counts[0] += len(entry) > 1; counts[1] += 1
-    if step % 2 == 0:
-        cue_of(); counts[2] += 1
+    if step % 2 == 0 and not a.no_cues:
+        cue_of(); team.average(held_cues.flat); update_cues_of(); counts[2] += 1
     step += 1
     if step % 10 == 0 and dev == "cuda":
         torch.cuda.current_stream().synchronize()  # the deadline is met to ten steps
     if step == 5:
         log("warm after %.0f s" % (time.time() - begin), "peak GB", torch.cuda.max_memory_allocated() / 1e9 if dev == "cuda" else "")
-        t0 = time.time()
+        t0 = team.agree(time.time())[0]
     if step % (1 if tiny else 250) == 0:
         r = sums.tolist(); sums.zero_()
         f, n, c = (max(1, x) for x in counts); counts = [0, 0, 0]
         log("step %d q %.3f forced %.4f (objects %.4f) bidir %.4f (objects %.4f) grad %.2f words %.3f" % (step, q, r[0] / f, r[1] / f, *(x / n for x in r[2:6])),
             "lr %.1e pool %d guide" % (lr, filled), {k: round(100 * v / c) for k, v in zip(HEADS, r[8:])})
     if t0 and now - t0 > saved + 100:
-        save(); saved = now - t0
+        if team.rank == 0:
+            save()
+        saved = now - t0
+log("processes", team.ranks, "whose parameters differ from the mean by", team.apart(net))
+team.close()
 tfs, tes = save()
 open(f"{a.out}/done", "w").close()
 log("done, steps", step, "seconds %.0f" % (time.time() - (t0 or begin)))
