@@ -66,7 +66,6 @@ while len(specs) < a.prompts:
         specs.append(s)
 text = Text(dev)
 frames = math.ceil((a.seconds * world.FPS + 3) / 4 / CHUNK) * CHUNK
-result = {"seconds": a.seconds}
 P, _, _ = world.sample(rng, len(specs), specs)
 
 
@@ -107,7 +106,7 @@ def away_and_back():
     """Free rollouts; or, led, with the world's own frames until the camera is on its way back."""
     lead = camera = None
     if a.loop == "led":
-        assert a.batch % 2 == 0, "a clip and its twin belong in one batch"
+        a.batch += a.batch % 2  # a clip and its twin belong in one batch
         Q = away.twins(P).to(dev)
         specs[:] = [s for s in specs for _ in range(2)]
         vae = TAEHV().to(dev).eval()
