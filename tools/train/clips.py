@@ -1,7 +1,11 @@
-"""Encoded clips of the world, without end, for whoever learns from them (`train_guide.py`): files FOLDER/*.clips, taken by their
-reader and deleted. Several of these may write into one folder, one per card. Runs until FOLDER/stop is there.
+"""Encoded clips of the world, without end, for whoever learns from them (`train_guide.py`, `recall.py`): files FOLDER/*.clips with
+latents, labels, the numbers of the clips and captions, taken by their reader and deleted. Several of these may write into one folder,
+one per card. Runs until FOLDER/stop is there.
 
-usage: clips.py FOLDER --vae FOLDER [--clips 32] [--frames 24] [--ahead 12]"""
+With --loops the clips begin at their beginning, and in most of them the camera comes back: a half swing away and return, a third go
+around the panorama.
+
+usage: clips.py FOLDER --vae FOLDER [--clips 32] [--frames 24] [--ahead 12] [--loops]"""
 import argparse, glob, multiprocessing, os, time
 import numpy as np
 import torch
@@ -11,17 +15,26 @@ from judge import said
 ap = argparse.ArgumentParser()
 ap.add_argument("folder"); ap.add_argument("--vae"); ap.add_argument("--clips", type=int, default=32, help="of a file")
 ap.add_argument("--frames", type=int, default=24, help="latent frames of a clip"); ap.add_argument("--ahead", type=int, default=12, help="files that may wait")
-ap.add_argument("--deadline", type=float, default=0)
+ap.add_argument("--deadline", type=float, default=0); ap.add_argument("--loops", action="store_true")
 
 
-def draw(seed, n, q):
-    """Numbers of clips and their labels, drawn on a core of its own: one object in most of them, never a held-out combination."""
+def camera(rng):
+    u = rng.random()
+    return "away" if u < .5 else "still" if u > .85 else "left" if u < .67 else "right"
+
+
+def draw(seed, n, q, loops):
+    """Numbers of clips, labels, beginnings and captions, drawn on a core of its own: one object in most of them, never a held-out
+    combination."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     while True:
         specs = [world.draw_spec(rng, count=1 if rng.random() < .85 else None) for _ in range(n)]
+        for s in specs if loops else []:
+            s["camera"] = camera(rng)
         rows = np.array([[float(r[k]) for k in world.KEYS] for r in (world.parameters(rng, s) for s in specs)], np.float32)
-        q.put((rows, np.array([said(s) for s in specs]), rng.uniform(0, 20, n)))
+        words = [world.sentence(s) if rng.random() < .5 else world.caption(rng, s) for s in specs]
+        q.put((rows, np.array([said(s) for s in specs]), np.zeros(n) if loops else rng.uniform(0, 20, n), words))
 
 
 def main():
@@ -31,11 +44,11 @@ def main():
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     os.makedirs(a.folder, exist_ok=True)
-    N, T = (2, 8) if tiny else (a.clips, a.frames)
+    N, T = (2, min(12, a.frames)) if tiny else (a.clips, a.frames)
     seed = int(time.time() * 1000) % (1 << 31) + os.getpid()
     q = multiprocessing.Queue(8)
     for i in range(1 if tiny else 4):
-        multiprocessing.Process(target=draw, args=(seed + i, N, q), daemon=True).start()
+        multiprocessing.Process(target=draw, args=(seed + i, N, q, a.loops), daemon=True).start()
     vae = TAEHV().to(dev).eval().requires_grad_(False)
     ck = load_parts(a.vae) if glob.glob(f"{a.vae}/ckpt.part0") else load_model_folder(a.vae)
     vae.load_state_dict(part(ck, "vae."))
@@ -49,15 +62,15 @@ def main():
         if len(glob.glob(f"{a.folder}/*.clips")) >= a.ahead:
             time.sleep(.01)
             continue
-        rows, labels, starts = q.get()
+        rows, labels, starts, words = q.get()
         with torch.no_grad():
             P, starts, z = torch.from_numpy(rows).to(dev), torch.from_numpy(starts), []
             for i in range(0, N, 8):  # a few at a time: frames at full size are large
                 v = world.render(P[i:i + 8], 4 * T, start=starts[i:i + 8])
-                z += [encode(x.to(vae.encoder[0].weight.dtype).contiguous()) for x in v.split(4)]
+                z += [encode(x.to(vae.encoder[0].weight.dtype).contiguous()) for x in v.split(max(1, 96 // T))]
             z = torch.cat(z).to(torch.bfloat16).cpu()
         name = f"{a.folder}/{os.getpid()}_{made:08d}"
-        torch.save((z, torch.from_numpy(labels)), name + ".tmp")
+        torch.save((z, torch.from_numpy(labels), torch.from_numpy(rows), words), name + ".tmp")
         os.replace(name + ".tmp", name + ".clips")
         made += N
         if not t0:

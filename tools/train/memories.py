@@ -12,7 +12,8 @@ KINDS = {"window": (Wan, 21, 0, False),  # 21 frames
          "short-sink": (Wan, 12, 3, True),
          "sparse": (SparseWan, 12, 3, True),  # 6 frames' worth of persistent blocks beside 6, a quarter of them read
          "light": (LightWan, 21, 3, True)}    # the frames of `sink`, ever fewer blocks of them read
-RECIPE = {"sparse": "sparse-forcing", "light": "light-forcing"}
+RECIPE = {"sparse": "sparse-forcing", "light": "light-forcing", "short": "sparse-forcing"}  # whose addition KIND+lora takes; short+lora has
+# the weights of sparse+lora without its memory
 
 
 def merge(weights, path):

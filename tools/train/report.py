@@ -26,7 +26,7 @@ TABLES = {"fresh": [f"fresh:held:short:60, {w}" for w in WHEN] + [f"fresh:held:s
           "memories": [f"held:{k}:60, last 5 s" for k in OTHERS],
           "memories20": [f"held:{k}:60, 15 to 20 s" for k in OTHERS],
           "memories5": [f"held:{k}:60, first 5 s" for k in OTHERS]}
-LAND = {"short": "window of 12, nothing kept", "short-sink": "window of 12, first chunk kept", "sink": "dense window of 21, first chunk kept",
+LAND = {"short": "window of 12, nothing kept", "short+lora": "window of 12, the weights trained for sparse-forcing", "short-sink": "window of 12, first chunk kept", "sink": "dense window of 21, first chunk kept",
         "sparse": "sparse-forcing, 12 frames in memory, not trained", "sparse+lora": "sparse-forcing, trained",
         "light": "light-forcing, not trained", "light+lora": "light-forcing, trained"}
 

@@ -14,6 +14,7 @@ import math
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import save_file
 from wan import CHUNK, WINDOW, Wan, turn
 
@@ -34,40 +35,87 @@ class TiledWan(Wan):
             self._order[gh, gw] = (i.to(dev), torch.argsort(i).to(dev))
         return self._order[gh, gw]
 
+    def tiles(self, z, B):
+        """Rows of frames [B*F,S,H,128] of whole chunks -> blocks [B,chunks,H,n,tokens,128]."""
+        there, _ = self.order(*self.grid, z.device)
+        F_, S, H, d = z.shape
+        z = z.reshape(B, F_ // B // CHUNK, CHUNK, S, H, d)[:, :, :, there].permute(0, 1, 4, 2, 3, 5)
+        return z.reshape(B, -1, H, CHUNK * self.across, S // self.across, d)
+
+    def rows(self, z):
+        """What `tiles` gives for one chunk -> rows of frames [B,3,S,H,128]."""
+        _, back = self.order(*self.grid, z.device)
+        return z.reshape(*z.shape[:2], CHUNK, -1, z.shape[-1]).permute(0, 2, 3, 1, 4)[:, :, back]
+
+    def see(self, m, q, k, v, start):
+        """Attention of the blocks of a chunk over what its memory lets it read; and the share of attention of each block in memory."""
+        kk, vv, seen, mass = self.look(m, q, k, v, start)
+        mask = None
+        if seen is not None:
+            n, (T, N) = q.shape[3], seen.shape[-2:]
+            mask = seen[:, :, :, None, :, None].expand(*seen.shape[:3], n, N, n).reshape(*seen.shape[:2], T * n, N * n)
+        return F.scaled_dot_product_attention(q.flatten(2, 3), kk.flatten(2, 3), vv.flatten(2, 3), attn_mask=mask), mass
+
+    def leave(self, m, k, v, mass, here, start):
+        """The blocks of a clean chunk join the memory, keys turned back from where they stand."""
+        at = torch.arange(CHUNK, device=k.device).repeat_interleave(self.across).expand(*k.shape[:3])
+        self.end_of_chunk(m, dict(k=turn(k, -(at + here)), v=v, frame=at + start), mass)
+
+    def measure(self, h, w):
+        self.grid, self.across = (h // 2, w // 2), h * w // 4 // (TILE[0] * TILE[1])
+
     def chunk(self, lat, t, text, memory, start, keep=False):
         B, Fr, _, h, w = lat.shape
-        there, back = self.order(h // 2, w // 2, lat.device)
-        n = TILE[0] * TILE[1]
-        self.across = h * w // 4 // n
+        self.measure(h, w)
         share = lambda z: z[:, None].expand(-1, Fr, *z.shape[1:]).flatten(0, 1)
         last = len(self.blocks) - 1
         here = self.position(memory, start)
 
         def attend(i, q, k, v):
             m = memory[i]
-            H, S = q.shape[2], q.shape[1]
-            tiles = lambda z: z.reshape(B, Fr, S, H, -1)[:, :, there].permute(0, 3, 1, 2, 4).reshape(B, H, Fr * S // n, n, -1)
-            q, k, v = tiles(q), tiles(k), tiles(v)
+            q, k, v = (self.tiles(z, B)[:, 0] for z in (q, k, v))
             with torch.no_grad():
                 if m["ready"] is None:
                     m["ready"] = self.read(m)
-            kk, vv, seen, mass = self.look(m, q, k, v, start)
+            o, mass = self.see(m, q, k, v, start)
             if keep:
                 with torch.no_grad():
-                    at = torch.arange(Fr, device=k.device).repeat_interleave(S // n).expand(B, H, -1)
-                    self.end_of_chunk(m, dict(k=turn(k, -(at + here)), v=v, frame=at + start), mass)
+                    self.leave(m, k, v, mass, here, start)
                 if i == last:
                     return None
-            mask = None
-            if seen is not None:
-                T, N = seen.shape[-2:]
-                mask = seen[:, :, :, None, :, None].expand(B, H, T, n, N, n).reshape(B, H, T * n, N * n)
-            o = F.scaled_dot_product_attention(q.flatten(2, 3), kk.flatten(2, 3), vv.flatten(2, 3), attn_mask=mask)
-            return o.reshape(B, H, Fr, S, -1).permute(0, 2, 3, 1, 4)[:, :, back].flatten(0, 1)
+            return self.rows(o).flatten(0, 1)
 
         pos = (here + torch.arange(Fr, device=lat.device)).repeat(B)
         v = self.frames(lat.flatten(0, 1), t.flatten(), pos, text, share, attend)
         return None if v is None else v.unflatten(0, (B, Fr))
+
+    def clip(self, clean, noisy, t, text):
+        """All chunks of a clip at once, each against the memory that the clean chunks before it have left: what `chunk` gives one
+        after the other, with a gradient through what is remembered. clean and noisy [B,F,16,h,w], t [B,F] -> v [B,F,16,h,w]"""
+        B, Fr, _, h, w = noisy.shape
+        self.measure(h, w)
+        n, before = Fr // CHUNK, Fr - CHUNK  # the last clean chunk is seen by none
+        share = lambda z: z[:, None].expand(-1, before + Fr, *z.shape[1:]).flatten(0, 1)
+        heres = [self.settled(i) for i in range(n)]
+        pos = (torch.tensor(heres, device=noisy.device)[:, None] + torch.arange(CHUNK, device=noisy.device)).flatten()
+
+        def attend(_, q, k, v):
+            m = self.memory()[0]
+            q, k, v = (self.tiles(z, B).unbind(1) for z in (q, k, v))
+            calm, loud = [], []
+            for i, here in enumerate(heres):
+                m["ready"] = self.read(m)
+                j = n - 1 + i
+                loud.append(self.rows(self.see(m, q[j], k[j], v[j], CHUNK * i)[0]))
+                if i < n - 1:
+                    o, mass = self.see(m, q[i], k[i], v[i], CHUNK * i)
+                    self.leave(m, k[i], v[i], mass, here, CHUNK * i)
+                    calm.append(self.rows(o))
+            return torch.cat(calm + loud, 1).flatten(0, 1)
+
+        lat, ts = torch.cat([clean[:, :before], noisy], 1), torch.cat([torch.zeros_like(t[:, :before]), t], 1)
+        v = self.frames(lat.flatten(0, 1), ts.flatten(), torch.cat([pos[:before], pos]).repeat(B), text, share, attend)
+        return v.unflatten(0, (B, before + Fr))[:, before:]
 
 
 def pooled(q, k):
@@ -86,6 +134,10 @@ class SparseWan(TiledWan):
     def position(self, memory, start):
         m = memory[0]
         return (m["p"]["k"].shape[2] // self.across if m["p"] else 0) + CHUNK * len(m["local"]) if self.ranks else start
+
+    def settled(self, i):
+        """The temporal position of chunk i."""
+        return min(CHUNK * i, self.capacity + CHUNK * (self.local - 1)) if self.ranks else CHUNK * i
 
     def read(self, m):
         """Persistent and local blocks of a layer with their keys turned to where they are now: k, v, k, v."""
@@ -149,6 +201,9 @@ class LightWan(TiledWan):
         beta = (self.base - self.target) * sum(seen) / sum(l / n ** .5 for l, n in zip(seen, made))
         i = min(i, self.planned - 1)
         return 0.0 if i < 1 else min(max(self.base - beta / ((i + 1) * CHUNK) ** .5, 0), .999)
+
+    def settled(self, i):
+        return min(CHUNK * i, self.window - CHUNK) if self.ranks else CHUNK * i
 
     def read(self, m):
         rank, ks, vs = 0, [], []
@@ -225,6 +280,18 @@ def reset_lora(model):
             nn.init.zeros_(m.lora_B.weight)
 
 
+def load_lora(model, path):
+    """The addition of a file, of at most this model's rank; what the rank has more stays as it is and adds nothing."""
+    with safe_open(path, "pt") as f:
+        t, alpha = {k.removeprefix("base_model.model."): f.get_tensor(k).float() for k in f.keys()}, float(f.metadata()["alpha"])
+    for name, m in model.named_modules():
+        if isinstance(m, LoRA):
+            A, B = t[name + ".lora_A.weight"], t[name + ".lora_B.weight"]
+            with torch.no_grad():
+                m.lora_A.weight[:len(A)] = A
+                m.lora_B.weight[:, :len(A)] = B * (alpha / len(A) / m.scale)
+
+
 def save_lora(named, path, alpha):
     """named: (name, tensor) of a model after add_lora -> a file with PEFT's names."""
     out = {"base_model.model." + k: v.detach().to(torch.bfloat16).contiguous().cpu() for k, v in named if ".lora_" in k}
@@ -267,6 +334,12 @@ if __name__ == "__main__":
         for m, mem in ((l, a), (d, b)):
             m.chunk(x, 0 * t, kv, mem, f, keep=True)
     print("light forcing, everything read", max(rel(y, z) for y, z in outs))
+    for m in (s, l):  # all chunks at once: the same as one after the other
+        m.ranks, a, one = True, m.memory(), []
+        for f in range(0, 30, 3):
+            one.append(m.chunk(clip[:, f:f + 3] * .5, t, kv, a, f))
+            m.chunk(clip[:, f:f + 3], 0 * t, kv, a, f, keep=True)
+        print("all chunks at once", rel(m.clip(clip, clip * .5, t[:, :1].expand(-1, 30), kv), torch.cat(one, 1)))
     l = LightWan()
     l.planned = 27
     print("sparsity of chunks 1, 2, 6, 26 of 27:", *("%.4f" % l.sparsity(i) for i in (1, 2, 6, 26)))

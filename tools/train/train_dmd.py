@@ -14,9 +14,9 @@ distribution matching. With --hold the student waits for it: until then only the
 what it has learned in OUT/warm; another student takes it from there (--warmed).
 
 With --recipe sparse-forcing or light-forcing the student rolls out under that memory (`sparse.py`), starting from the distilled dense
-model, and --lora trains only a low-rank difference, written as OUT/<recipe>.safetensors. With --pans FILE (`pans.py`) a share --pan of
-the iterations begins in a memory of real clips, some 12 to 20 s into a camera's way around the panorama: what the student then shows
-is also pulled towards what was there (objects left out), with a gradient --pull times as long as that of the distribution matching.
+model, and --lora trains only a low-rank difference, written as OUT/<recipe>.safetensors (--from begins with an earlier one). With
+--clips FOLDER (`clips.py --loops`, the folder's name followed by the number of the process) each iteration ends with --recall lessons
+in what to remember (`recall.py`); until the share --alone of the time nothing else is done.
 
     train_dmd.py OUT SECONDS --init DISTILLED --teacher TEACHER --critic OUT0 --recipe sparse-forcing --lora 16 --lr 3e-4 --long .8
 
@@ -30,7 +30,9 @@ from common import *
 import guide
 from guide import Guide
 from judge import HEADS, UNSAID, said
-from sparse import RECIPES, LightWan, add_lora, reset_lora, save_lora
+import recall
+from memories import merge
+from sparse import RECIPES, LightWan, add_lora, load_lora, reset_lora, save_lora
 
 ap = argparse.ArgumentParser()
 ap.add_argument("out"); ap.add_argument("seconds", type=float)
@@ -46,7 +48,8 @@ ap.add_argument("--streams", type=int, default=4, help="rollouts that wait to be
 ap.add_argument("--horizon", type=int, default=252, help="frames after which a rollout ends, at most")
 ap.add_argument("--warm", type=int, default=20, help="iterations until the student's rate is whole; the critic's is after 20")
 ap.add_argument("--critic", help="folder with the critic of an earlier run (critic.part*)")
-ap.add_argument("--pans", help="real pans (pans.py)"); ap.add_argument("--pan", type=float, default=.4); ap.add_argument("--pull", type=float, default=1.0)
+ap.add_argument("--clips", help="real clips (clips.py)"); ap.add_argument("--recall", type=int, default=1); ap.add_argument("--alone", type=float, default=0)
+ap.add_argument("--rlr", type=float, default=4e-4, help="rate of the lessons"); ap.add_argument("--lessons", type=int, default=8, help="clips of a lesson")
 ap.add_argument("--cues", help="folder with the classifier of stage A (guide.part*)"); ap.add_argument("--cue", type=float, default=.5)
 ap.add_argument("--hold", type=float, default=0, help="until the classifier is there, at most until this time of day, only the critic learns"); ap.add_argument("--warmed", help="folder with the critic of another run that holds")
 ap.add_argument("--window", type=int, default=21, help="frames in the dense memory"); ap.add_argument("--sink", type=int, default=3, help="first frames that stay in it; 0: none, and positions of the video")
@@ -57,7 +60,7 @@ ap.add_argument("--ahead", type=int, default=0, help="with --hold, iterations of
 ap.add_argument("--wait", action="store_true", help="compile, then wait for the file `done` of --init (and of --teacher)")
 ap.add_argument("--recipe", default="dense", choices=list(RECIPES))
 ap.add_argument("--fade", type=float, default=1.0, help="what is left of --cue in the last quarter")
-ap.add_argument("--lora", type=int, default=0, help="rank; 0 trains all weights")
+ap.add_argument("--lora", type=int, default=0, help="rank; 0 trains all weights"); ap.add_argument("--from", dest="before", help="an addition to begin with")
 ap.add_argument("--deadline", type=float, default=0)
 a = ap.parse_args()
 dev = "cuda" if torch.cuda.is_available() else "cpu"
@@ -100,8 +103,13 @@ def read():
     vae.load_state_dict(part(ck, "vae.")); te.load_state_dict(part(ck, "te."))
     real.load_state_dict(part(tk, "tf."))
     fake.load_state_dict(part(load_parts(a.critic, "critic"), "tf.") if a.critic else part(tk, "tf."))
+    if a.lora:
+        reset_lora(gen)
+        if a.before:
+            load_lora(gen, a.before)
     base = {k.replace(".base.", "."): v for k, v in gen.named_parameters() if ".lora_" not in k}
-    for k, v in part(ck, "tf.").items():
+    tfs = part(ck, "tf.")
+    for k, v in (merge(tfs, a.before) if a.before and not a.lora else tfs).items():
         base.pop(k).data.copy_(v)
     assert not base, list(base)[:3]
     same(gen)
@@ -125,6 +133,7 @@ if not tiny:
         m.compile()
 og = torch.optim.AdamW(trained, lr=a.lr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
 oc = torch.optim.AdamW(fake.parameters(), lr=a.clr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
+orr = torch.optim.AdamW(trained, lr=a.rlr, betas=(.9, .99), weight_decay=0, fused=not tiny)
 ema = EMA(gen, .995)
 if not a.wait:
     read()
@@ -161,10 +170,6 @@ rng = np.random.default_rng(seed)  # from here on the same in every process
 bank, empty = text(words), text([""])
 wanted = torch.tensor([said(x, c) for x, c in zip(specs, words)]).to(dev)
 empty_n = empty[1].expand(B)
-pans = torch.load(a.pans, map_location=dev) if a.pans and os.path.exists(a.pans) else None  # latents, masks, captions, labels
-if pans is not None:
-    pan_text = text(pans["captions"])
-    log("pans", tuple(pans["latents"].shape))
 
 
 @torch.no_grad()
@@ -236,27 +241,38 @@ if a.wait:
 else:
     bank_emb, empty_emb = embed()
 t0, step, saved, shown, hist, begin = None, 0, 0.0, 0, [], time.time()
-buffer, streams, waiting, joined, holding, counts = [], [], a.wait, False, a.hold > 0 and cues is not None, {"fresh": 0, "stream": 0, "pan": 0}
+buffer, streams, waiting, joined, holding, counts = [], [], a.wait, False, a.hold > 0 and cues is not None, {"fresh": 0, "stream": 0, "alone": 0}
 if waiting:
     bank_emb, empty_emb = emb, emb0
 TOTALS = [x for x in (21, 42, 63, 84, 126, 189, 252) if x <= a.horizon] or [21]
-START = 1 if tiny else 16  # chunks of a real pan before the student takes over, at least
 
 
-def pan():
-    """A memory of real pans: rows of the pans, the memory, the first frame, text."""
-    there = pans["latents"].shape[1]
-    i = torch.randint(0, len(pans["latents"]), (B,), device=dev)
-    with torch.no_grad():
-        ids, n = pan_text[0][i], pan_text[1][i]
-        e = te(ids, n)
-        tt = gen.text(e, n)
-        memory, end = gen.memory(), CHUNK * int(rng.integers(START, (there - FULL) // CHUNK + 1))
-        for f in range(0, end, CHUNK):
-            x = pans["latents"][i, f:f + CHUNK].float()
-            x = x + torch.randn_like(x) * (.1 * torch.rand(B, 1, 1, 1, 1, device=dev))
-            gen.chunk(x, torch.zeros(B, CHUNK, device=dev), tt, memory, f, keep=True)
-    return i, memory, end, e, n
+def keep():
+    """A checkpoint every minute."""
+    global saved
+    if t0 and now - t0 > saved + 60:
+        if rank == 0:
+            save()
+        saved = now - t0
+
+
+lessons = recall.Clips(f"{a.clips}{rank}", text, dev) if a.clips else None
+told = []
+
+
+def teach():
+    """One lesson in what to remember."""
+    lessons.take()
+    with cast():
+        exit_step = max(0, int(rng.integers(-3, len(STEPS))))  # half of them from noise
+        loss, off = recall.lesson(gen, te, lessons, 2 if tiny else a.lessons, exit_step)
+    orr.zero_grad(set_to_none=True)
+    loss.backward()
+    team.gradients(trained)
+    clip_gpu(trained, 1.0)
+    orr.step(); ema.step()
+    if exit_step == 0:
+        told.append(torch.cat([loss.detach()[None], off]))
 
 
 while True:
@@ -269,14 +285,11 @@ while True:
             time.sleep(.2)
         read()
         bank_emb, empty_emb = embed()
-        for o in (og, oc):
+        for o in (og, oc, orr):
             o.state.clear()
-        if a.lora:
-            reset_lora(gen)
-            same(gen)
         ema, buffer, streams, lengths, step, waiting, hist, begin = EMA(gen, .995), [], [], [], 0, False, [], time.time()
         continue
-    if p >= 1 or (tiny and step >= 4 and not waiting and not holding) or (a.deadline and now > a.deadline):
+    if p >= 1 or (tiny and step >= 5 and not waiting and not holding) or (a.deadline and now > a.deadline):
         break
     k = min(1, (step + 1) / a.warm) * (1 if p < .6 else max(.1, (1 - p) / .4))
     og.param_groups[0]["lr"], oc.param_groups[0]["lr"] = a.lr * k, a.clr * min(1, (step + 1) / 20)
@@ -299,30 +312,34 @@ while True:
     if holding and a.warmed and step >= 8:
         time.sleep(.1)
         continue
-    u = rng.random()
-    kind = "pan" if pans is not None and u < a.pan else "stream" if streams and (u - a.pan * (pans is not None) < a.long or waiting) else "fresh"
+    orr.param_groups[0]["lr"] = a.rlr * min(1, (counts["alone"] + step + 1) / 40) * (1 if p < .6 else max(.1, (1 - p) / .4))
+    if lessons is not None and t0 is not None and p < a.alone:
+        teach()
+        counts["alone"] += 1
+        if counts["alone"] % 100 == 0:
+            log("lesson", counts["alone"], "loss %.4f known %.4f returned %.4f" % tuple(torch.stack(told).mean(0).tolist()), lessons.came, "clips", "%.0f%%" % (100 * p))
+            told = []
+        keep()
+        continue
+    kind = "stream" if streams and (rng.random() < a.long or waiting) else "fresh"
     if tiny or waiting:
-        kind = ("fresh", "pan" if pans is not None else "stream" if streams else "fresh", "stream" if streams else "fresh", "fresh")[step % 4]
+        kind = ("fresh", "stream" if streams else "fresh")[step % 2]
     counts[kind] += 1
     idle = holding and step >= (2 if tiny else 8)  # all is compiled by then
     exit_step = len(STEPS) - 1 - step % 2 if waiting else 3 if tiny and step == 0 else int(rng.integers(len(STEPS)))
-    stream, truth = None, None
-    total = 252 if kind == "pan" else int(rng.choice(TOTALS))
+    stream = None
+    total = int(rng.choice(TOTALS))
     with cast():
-        if kind == "pan":
-            i, memory, begins, ec, nc = pan()
-            truth, hide, y = pans["latents"][i, begins:begins + FULL].float(), pans["masks"][i, begins:begins + FULL].float(), pans["labels"][i]
+        if kind == "stream":
+            stream = streams[int(rng.integers(len(streams)))]
+            i, total, memory, begins = stream["i"], stream["total"], gen.fork(stream["memory"]), stream["frame"]
+            if a.mixed:
+                remember(gen, *stream["how"])
         else:
-            if kind == "stream":
-                stream = streams[int(rng.integers(len(streams)))]
-                i, total, memory, begins = stream["i"], stream["total"], gen.fork(stream["memory"]), stream["frame"]
-                if a.mixed:
-                    remember(gen, *stream["how"])
-            else:
-                if a.mixed:
-                    remember(gen, *((a.window, a.sink), (21, 3))[counts["fresh"] % 2])
-                i, memory, begins = torch.randint(0, PROMPTS, (B,), device=dev), gen.memory(), 0
-            ec, nc, y = bank_emb[i], bank[1][i], wanted[i]
+            if a.mixed:
+                remember(gen, *((a.window, a.sink), (21, 3))[counts["fresh"] % 2])
+            i, memory, begins = torch.randint(0, PROMPTS, (B,), device=dev), gen.memory(), 0
+        ec, nc, y = bank_emb[i], bank[1][i], wanted[i]
         if a.recipe == "light-forcing":
             gen.planned = total // CHUNK
         tt = gen.text(ec, nc)
@@ -330,14 +347,14 @@ while True:
         if exit_step == len(STEPS) - 1:
             if stream is not None:
                 stream.update(memory=memory, frame=begins + FULL)
-            elif kind == "fresh" and len(streams) < a.streams:
+            elif len(streams) < a.streams:
                 streams.append(dict(memory=memory, i=i, frame=FULL, total=total, how=(gen.window, gen.sink)))
         elif stream is not None and rng.random() < .25:  # go on without a gradient
             with torch.no_grad():
                 self_rollout(tt, stream["memory"], stream["frame"], len(STEPS) - 1)
                 stream["frame"] += FULL
         streams = [z for z in streams if z["frame"] < z["total"]]
-        grad, gn, norm, off, hits = *(x.new_zeros(()) for _ in range(4)), x.new_zeros(len(HEADS))
+        grad, gn, norm, hits = *(x.new_zeros(()) for _ in range(3)), x.new_zeros(len(HEADS))
         if not idle:
             with torch.no_grad():
                 s = level()
@@ -352,11 +369,6 @@ while True:
                 norm = (x - r).abs().mean((1, 2, 3, 4), keepdim=True).clamp(min=.02)
                 grad = torch.nan_to_num((f - r) / norm)
                 size = grad.norm()
-                if truth is not None:  # towards what was there: the near future, objects left out
-                    e = (x.float() - truth) * (1 - hide) * torch.linspace(1, 0, FULL + 1, device=dev)[:-1, None, None, None]
-                    off = e.abs().mean()
-                    pull = e / (e.pow(2) + .1).sqrt()
-                    grad = grad + pull * (a.pull * size / pull.norm().clamp(min=1e-6))
             if joined:
                 g, hits = cue(x, y, p)
                 if len(lengths) < 40:
@@ -371,6 +383,8 @@ while True:
         gn = clip_gpu(trained, 10.0)
     if not holding:
         og.step(); ema.step()
+        for _ in range(a.recall if lessons is not None and t0 is not None else 0):
+            teach()
     buffer = (buffer + [(x.detach(), ec, nc)])[-3:]
     lc = []
     for c in range(4 if idle else a.critics):
@@ -386,20 +400,21 @@ while True:
         clip_gpu(list(fake.parameters()), 10.0)
         oc.step()
         lc.append(l.detach())
-    hist.append(torch.stack([grad.abs().mean(), torch.stack(lc).mean(), gn, x.detach().float().std(), norm.mean(), off * (1 / max(a.pan, .01)), hits.mean(), *hits[[list(HEADS).index(h) for h in ("shape", "motion", "camera")]]]))
+    hist.append(torch.stack([grad.abs().mean(), torch.stack(lc).mean(), gn, x.detach().float().std(), norm.mean(), hits.mean(), *hits[[list(HEADS).index(h) for h in ("shape", "motion", "camera")]]]))
     step += 1
-    if step == 5 and not waiting and (holding or t0 is None):
+    if step == (2 if tiny else 5) and not waiting and (holding or t0 is None):
         if dev == "cuda":
             torch.cuda.synchronize()
         log("warm after %.0f s" % (time.time() - begin), "peak GB", torch.cuda.max_memory_allocated() / 1e9 if dev == "cuda" else "")
+        while lessons is not None and not lessons.take():
+            time.sleep(.1)
         t0 = None if holding else agree(time.time())[0]
     if step % (1 if tiny else 50) == 0:
         m = torch.stack(hist).mean(0).tolist(); hist = []
-        log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f off %.3f right %.3f (shape %.2f motion %.2f camera %.2f)" % tuple(m), "%.0f%%" % (100 * p), counts, [z["frame"] for z in streams])
-    if t0 and now - t0 > saved + 60:
-        if rank == 0:
-            save()
-        saved = now - t0
+        log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f right %.3f (shape %.2f motion %.2f camera %.2f)" % tuple(m), "%.0f%%" % (100 * p), counts, [z["frame"] for z in streams],
+            "lessons: loss %.4f known %.4f returned %.4f" % tuple(torch.stack(told).mean(0).tolist()) if told else "")
+        told = []
+    keep()
     if p > (.3, .65, 9)[shown] and a.sheets and rank == 0:
         picture(f"dmd_{shown}"); shown += 1
 log("processes", ranks, "whose parameters differ from the mean by", team.apart(gen))

@@ -68,7 +68,7 @@ def arrivals(limit=4):
     """Clips that have come, as (latents, labels)."""
     out = []
     for f in sorted(glob.glob(f"{a.clips}/*.clips"), key=os.path.getmtime)[:limit]:
-        z, y = torch.load(f)
+        z, y, *_ = torch.load(f)
         os.remove(f)
         out.append((z.to(dev), y.to(dev)))
     return out
