@@ -1,26 +1,21 @@
 """Encoded clips of the world, without end, for whoever learns from them (`train_guide.py`, `recall.py`): files FOLDER/*.clips with
-latents, labels, the numbers of the clips and captions, taken by their reader and deleted. Several of these may write into one folder,
+latents, labels, the numbers of the clips, captions and masks of the objects, taken by their reader and deleted. Several of these may write into one folder,
 one per card. Runs until FOLDER/stop is there.
 
-With --loops the clips begin at their beginning, and in most of them the camera comes back: a half swing away and return, a third go
-around the panorama.
+With --loops SHARE the clips begin at their beginning, and in that share of them the camera swings away and comes back.
 
-usage: clips.py FOLDER --vae FOLDER [--clips 32] [--frames 24] [--ahead 12] [--loops]"""
+usage: clips.py FOLDER --vae FOLDER [--clips 32] [--frames 24] [--ahead 12] [--loops .85]"""
 import argparse, glob, multiprocessing, os, time
 import numpy as np
 import torch
+import torch.nn.functional as F
 from common import *
 from judge import said
 
 ap = argparse.ArgumentParser()
 ap.add_argument("folder"); ap.add_argument("--vae"); ap.add_argument("--clips", type=int, default=32, help="of a file")
 ap.add_argument("--frames", type=int, default=24, help="latent frames of a clip"); ap.add_argument("--ahead", type=int, default=12, help="files that may wait")
-ap.add_argument("--deadline", type=float, default=0); ap.add_argument("--loops", action="store_true")
-
-
-def camera(rng):
-    u = rng.random()
-    return "away" if u < .5 else "still" if u > .85 else "left" if u < .67 else "right"
+ap.add_argument("--deadline", type=float, default=0); ap.add_argument("--loops", type=float, default=0)
 
 
 def draw(seed, n, q, loops):
@@ -31,7 +26,7 @@ def draw(seed, n, q, loops):
     while True:
         specs = [world.draw_spec(rng, count=1 if rng.random() < .85 else None) for _ in range(n)]
         for s in specs if loops else []:
-            s["camera"] = camera(rng)
+            s["camera"] = "away" if rng.random() < loops else world.pick(rng, ("still", "left", "right"))
         rows = np.array([[float(r[k]) for k in world.KEYS] for r in (world.parameters(rng, s) for s in specs)], np.float32)
         words = [world.sentence(s) if rng.random() < .5 else world.caption(rng, s) for s in specs]
         q.put((rows, np.array([said(s) for s in specs]), np.zeros(n) if loops else rng.uniform(0, 20, n), words))
@@ -64,13 +59,16 @@ def main():
             continue
         rows, labels, starts, words = q.get()
         with torch.no_grad():
-            P, starts, z = torch.from_numpy(rows).to(dev), torch.from_numpy(starts), []
+            P, starts, z, hide = torch.from_numpy(rows).to(dev), torch.from_numpy(starts), [], []
             for i in range(0, N, 8):  # a few at a time: frames at full size are large
-                v = world.render(P[i:i + 8], 4 * T, start=starts[i:i + 8])
+                v = world.render(P[i:i + 8], 4 * T, start=starts[i:i + 8], mask=True)
+                m = F.avg_pool2d(v[:, :, 3], 8)
+                hide.append(m.unflatten(1, (T, 4)).amax(2)[:, :, None])
+                v = v[:, :, :3]
                 z += [encode(x.to(vae.encoder[0].weight.dtype).contiguous()) for x in v.split(max(1, 96 // T))]
-            z = torch.cat(z).to(torch.bfloat16).cpu()
+            z, hide = (torch.cat(x).to(torch.bfloat16).cpu() for x in (z, hide))
         name = f"{a.folder}/{os.getpid()}_{made:08d}"
-        torch.save((z, torch.from_numpy(labels), torch.from_numpy(rows), words), name + ".tmp")
+        torch.save((z, torch.from_numpy(labels), torch.from_numpy(rows), words, hide), name + ".tmp")
         os.replace(name + ".tmp", name + ".clips")
         made += N
         if not t0:

@@ -8,8 +8,9 @@
 #   go_on.sh rest  MODEL WORK     the additions end; the tables and landmarks of docs/model-quality.md
 # The sixth, which teaches the memory of Sparse Forcing to remember:
 #   go_on.sh recall MODEL WORK    an addition, two cards, and beside it all weights; both looked at
-#   go_on.sh more  MODEL WORK     the addition goes on, on all cards; looked at
-#   go_on.sh memory MODEL WORK    tables and landmarks of the addition
+#   go_on.sh more  MODEL WORK     the addition goes on, on all cards
+#   go_on.sh memory MODEL WORK    the addition, and part of the way to it: judged and led
+#   go_on.sh weigh MODEL WORK     candidates WORK/candidates/*/sparse-forcing.safetensors (blend.py): judged on prompts for choosing, and led
 cd "$(dirname "$0")"
 part=$1 M=$2 W=$3
 : ${FLOW:=500} ${TEACH:=525} ${GUIDE:=3} ${RATE:=8e-5} ${TRY:=95} ${DENSE:=560} ${LORA:=430} ${LAST:=400} ${BATCH:=24}
@@ -21,10 +22,12 @@ on() { card=$1 name=$2; shift 2; CUDA_VISIBLE_DEVICES=$card $PY "$@" > $W/$name.
 alive() { state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' /proc/$(cat $W/$1.pid 2> /dev/null || echo none)/status 2> /dev/null); [ -n "$state" ] && [ $state != Z ]; }
 end() { for x in "$@"; do while alive $x; do sleep .3; done; done; }  # of trainings, with their memory
 several() { echo "-m torch.distributed.run --nproc_per_node=$1 --master_port=$2 -- ${3:-train_dmd.py}"; }
-clips() { for x in "$@"; do rm -rf ${x#*:}; mkdir -p ${x#*:}; CUDA_VISIBLE_DEVICES=${x%%:*} setsid $PY clips.py ${x#*:} --vae $M --loops --frames 60 --deadline $((T + TEACH)) > ${x#*:}.log 2>&1 < /dev/null & done; }
+clips() { for x in "$@"; do rm -rf ${x#*:}; mkdir -p ${x#*:}; CUDA_VISIBLE_DEVICES=${x%%:*} setsid $PY clips.py ${x#*:} --vae $M --loops .85 --frames 45 --ahead 4 --deadline $((T + TEACH)) > ${x#*:}.log 2>&1 < /dev/null & done; }
 T=$(date +%s)
 judge="--judge state/judge.pt $EVAL" s=${SECS:-60} look=${LOOK:-20} other="--seed 12 --prompts ${OTHER:-400}"
 prompts="--cue ${CUE:-2} --long .6 --away .4 --pulses .25 --crossed .15"
+learn="--init $M --teacher $W/teacher --cues $W/guide $prompts --guide $GUIDE --batch $BATCH --recipe sparse-forcing --alone ${ALONE:-0} --recall ${RECALL:-1} --deadline $((T + TEACH))"
+shipped=$M/lora/sparse-forcing.safetensors marks="--prompts ${MARKS:-100} --batch 50"
 how="--init $M --teacher ${TEACHER:-$W/teacher} --cues $W/guide $prompts --guide $GUIDE --lr $RATE --clr 1.6e-4 --window 12 --sink 0 --batch $BATCH"
 case $part in
 look)
@@ -108,38 +111,41 @@ recall)
   [ -d $W/teacher ] || $PY restore_teacher.py $M $W/teacher > $W/restore.log 2>&1
   $PY guide.py state/guide.safetensors $W/guide
   clips 0:$W/clips-lora0 1:$W/clips-lora1 2:$W/clips-all0 3:$W/clips-all1
-  learn="--init $M --teacher $W/teacher --cues $W/guide $prompts --guide $GUIDE --batch $BATCH --recipe sparse-forcing --from ${FROM:-$M/lora/sparse-forcing.safetensors} --alone ${ALONE:-.4} --recall ${RECALL:-1} --deadline $((T + TEACH))"
-  bg 0,1 memory $(several 2 29506) $W/memory 60 $learn --clips $W/clips-lora --lora ${RANK:-32} --lr 3e-4 --rlr ${RLR:-6e-4}
-  bg 2,3 all $(several 2 29507) $W/all 60 $learn --clips $W/clips-all --lr 8e-5 --rlr ${ALLRLR:-2e-4}
+  bg 0,1 memory $(several 2 29506) $W/memory 60 $learn --from ${FROM:-$shipped} --clips $W/clips-lora --lora ${RANK:-32} --lr 3e-4 --rlr ${RLR:-6e-4}
+  bg 2,3 all $(several 2 29507) $W/all 60 $learn --from ${FROM:-$shipped} --clips $W/clips-all --lr 8e-5 --rlr ${ALLRLR:-2e-4}
   end memory all
-  touch $W/clips-lora0/stop $W/clips-lora1/stop $W/clips-all0/stop $W/clips-all1/stop
-  (on 0 led-memory landmarks.py $W/led-memory.json --loop led --model $M --lora $W/memory --prompts ${MARKS:-50} --batch 50 --memory sparse+lora --pictures $W/led-memory) &
+  (on 0 led-memory landmarks.py $W/led-memory.json --loop led --model $M --lora $W/memory $marks --memory sparse+lora) &
   (on 1 eval-memory evaluate.py $W/eval-memory --model $M --lora $W/memory $judge --run held:sparse+lora:$look $other) &
-  (on 2 led-all landmarks.py $W/led-all.json --loop led --model $W/all --prompts ${MARKS:-50} --batch 50 --memory sparse) &
+  (on 2 led-all landmarks.py $W/led-all.json --loop led --model $W/all $marks --memory sparse) &
   (on 3 eval-all evaluate.py $W/eval-all --model $W/all $judge --run held:sparse:$look $other) &
   wait
   ;;
 more)
+  [ -d $W/teacher ] || $PY restore_teacher.py $M $W/teacher > $W/restore.log 2>&1
+  [ -d $W/guide ] || $PY guide.py state/guide.safetensors $W/guide
   clips 0:$W/clips0 1:$W/clips1 2:$W/clips2 3:$W/clips3
-  learn="--init $M --teacher $W/teacher --cues $W/guide $prompts --guide $GUIDE --batch $BATCH --recipe sparse-forcing --from ${FROM:-$W/memory/sparse-forcing.safetensors} --critic ${CRITIC:-$W/memory} --alone ${ALONE:-0} --recall ${RECALL:-1} --deadline $((T + TEACH))"
-  bg 0,1,2,3 more $(several 4 29508) $W/more 60 $learn --clips $W/clips --lora ${RANK:-32} --lr 3e-4 --rlr ${RLR:-6e-4}
+  bg 0,1,2,3 more $(several 4 29508) $W/more 60 $learn --from ${FROM:-$W/memory/sparse-forcing.safetensors} --critic ${CRITIC:-$W/memory} --clips $W/clips --lora ${RANK:-32} --lr 3e-4 --rlr ${RLR:-6e-4}
   end more
-  for i in 0 1 2 3; do touch $W/clips$i/stop; done
-  (on 0 led-more landmarks.py $W/led-more.json --loop led --model $M --lora $W/more --prompts ${MARKS:-50} --batch 50 --memory sparse+lora --pictures $W/led-more) &
-  (on 1 eval-more evaluate.py $W/eval-more --model $M --lora $W/more $judge --run held:sparse+lora:$look $other) &
-  wait
   ;;
 memory)
-  [ -n "$BESIDE" ] && $BESIDE & beside=$!
-  L=${LORA_FOLDER:-$W/more}
-  e="--model $M $judge --lora $L --deadline $((T + LAST - 60))"
-  marks="--model $M --lora $L --prompts ${MARKS:-100} --batch 50 --deadline $((T + LAST - 30))"
-  (on 0 eval0 evaluate.py $W/eval0 $e --run held:sparse+lora:$s) &
-  (on 1 eval1 evaluate.py $W/eval1 $e --run held:sparse+lora:$s --seed 13 --prompts 400) &
-  (on 2 led landmarks.py $W/landmarks-led.json --loop led $marks --pictures $W/led --memory short --memory sparse+lora --memory short+lora --memory sparse
-   on 2 turn landmarks.py $W/landmarks.json $marks --prompts 50 --memory short --memory sparse+lora) &
-  (on 3 away landmarks.py $W/landmarks-away.json --loop away $marks --memory short --memory sparse+lora --memory short+lora --memory sparse) &
-  for j in $(jobs -p); do [ "$j" = "$beside" ] || wait $j; done
-  wait $beside
+  mkdir -p $W/part
+  $PY blend.py $shipped $W/more/sparse-forcing.safetensors $W/part/sparse-forcing.safetensors ${SHARE:-.6} > $W/blend.log 2>&1
+  (on 0 eval-more evaluate.py $W/eval-more --model $M --lora $W/more $judge --seed 13 --prompts 400 --run held:sparse+lora:$s) &
+  (on 1 eval-part evaluate.py $W/eval-part --model $M --lora $W/part $judge --seed 13 --prompts 400 --run held:sparse+lora:$s) &
+  (on 2 led-more landmarks.py $W/led-more.json --loop led --model $M --lora $W/more $marks --memory sparse+lora --memory short+lora --memory short
+   on 2 away-more landmarks.py $W/away-more.json --loop away --model $M --lora $W/more $marks --deadline $((T + LAST)) --memory sparse+lora) &
+  (on 3 led-part landmarks.py $W/led-part.json --loop led --model $M --lora $W/part $marks --memory sparse+lora --memory short+lora
+   on 3 look-part evaluate.py $W/look-part --model $M --lora $W/part $judge --deadline $((T + LAST)) $other --run held:sparse+lora:$look
+   on 3 look-more evaluate.py $W/look-more --model $M --lora $W/more $judge --deadline $((T + LAST)) $other --run held:sparse+lora:$look) &
+  wait
+  ;;
+weigh)
+  n=0
+  for c in $W/candidates/*/; do
+    name=$(basename $c) card=$((n % 4)) n=$((n + 1))
+    (on $card weigh-$name evaluate.py $W/weigh-$name --model $M --lora $c $judge --run held:sparse+lora:$look $other
+     on $card led-$name landmarks.py $W/led-$name.json --loop led --model $M --lora $c $marks --memory sparse+lora) &
+  done
+  wait
   ;;
 esac

@@ -1,63 +1,71 @@
 """What a memory is for, taught by the world: real clips whose camera comes back, all chunks of a clip at once, each after the clean
-ones before it. What a chunk shows is pulled towards the truth only in columns that its memory can know: those that the chunk
-before it has shown, or the first one, once the camera has some of that in sight again. Nothing is asked where the memory does not decide, since a distance averages there (a pull on
-everything made fog). Columns that only the first chunk has shown count MORE times.
+ones before it. What a chunk shows is pulled towards the truth only where its memory can know it: in columns that the first chunk has
+shown (or, for a dense window, a chunk in it), once the camera has some of that in sight again, and, NEAR times as much, in those that
+the chunk before has shown. Nothing is asked where the memory does not decide, since a distance averages there (a pull on everything
+made fog), nor of the objects: taught by clips that go on as they began, they come to rest in a rollout.
 
 A pass answers from noise, or after some of the student's own steps, as in a rollout; the gradient goes through the last one and through
 what is remembered. Clips come from `clips.py --loops`."""
-import glob, os, random
+import glob, os
 import torch
 from common import *
 
-BLUR, AGAIN, MORE = 8, 48, 4.0  # pixels: at an edge, which do not count as seen; of the first view, by which it is known again
+BLUR, AGAIN, NEAR = 8, 48, .1  # pixels: at an edge, which do not count as seen; of the first view, by which it is known again
 
 
-def known(P, frames):
-    """P [B,keys] of the world's clips -> weights [B,F,1,1,W/8] of the latents' columns, 0 in the first chunk."""
+def known(P, frames, back, first):
+    """P [B,keys] of the world's clips -> weights [B,F,1,1,W/8] of the latents' columns for a memory of the last `back` chunks and, with
+    `first`, the first one; 0 in the first chunk."""
     dev = P.device
     last = torch.arange(frames, device=dev)[None] * 4 / world.FPS + 3 / world.FPS  # the last picture of each latent
     at = world.camera(P, last)
     x = (torch.arange(world.W // 8, device=dev) + .5) * 8
     place = at[:, :, None] + x
+    chunk = torch.arange(frames, device=dev) // CHUNK
 
-    def seen(by):
-        """The columns of all frames that the frames `by` [B,F,n] show."""
+    def seen(chunks):
+        """The columns that the frames of `chunks` [F] show."""
+        by = at[:, chunks[:, None] * CHUNK + torch.arange(CHUNK, device=dev)]
         off = place[:, :, None] - by[..., None]
         off = off - world.AROUND * torch.floor(off / world.AROUND)
         return ((off > BLUR) & (off < world.W - BLUR)).any(2)
 
-    chunk = torch.arange(frames, device=dev) // CHUNK
-    before = ((chunk - 1).clamp(min=0) * CHUNK)[:, None] + torch.arange(CHUNK, device=dev)
-    near, first = seen(at[:, before]), seen(at[:, None, :CHUNK].expand(-1, frames, -1))
-    gone = at[:, before[:, -1]] - at[:, :1]
-    gone = (gone - world.AROUND * torch.round(gone / world.AROUND)).abs()
-    first = first & (gone < world.W - AGAIN)[..., None]
-    w = torch.where(near, 1., torch.where(first, MORE, 0.)) * (chunk > 0)[None, :, None]
+    near, old = seen((chunk - 1).clamp(min=0)), torch.zeros_like(place, dtype=torch.bool)
+    for j in range(2, back + 1):
+        old = old | seen((chunk - j).clamp(min=0)) & (chunk >= j)[None, :, None]
+    if first:
+        gone = at[:, (chunk - 1).clamp(min=0) * CHUNK + CHUNK - 1] - at[:, :1]
+        gone = (gone - world.AROUND * torch.round(gone / world.AROUND)).abs()
+        old = old | seen(0 * chunk) & (gone < world.W - AGAIN)[..., None]
+    w = torch.where(near, NEAR, torch.where(old, 1., 0.)) * (chunk > 0)[None, :, None]
     return w[:, :, None, None]
 
 
 class Clips:
     """A pool of clips on the card, renewed from a folder."""
     def __init__(self, folder, text, dev, size=768):
-        self.folder, self.text, self.dev, self.size, self.put, self.filled, self.came = folder, text, dev, size, 0, 0, 0
+        self.folder, self.text, self.dev, self.size, self.put, self.came, self.calls = folder, text, dev, size, 0, 0, 0
+        self.filled = torch.zeros((), device=dev)  # read by captured lessons
 
-    def take(self, limit=2):
-        for f in sorted(glob.glob(f"{self.folder}/*.clips"), key=os.path.getmtime)[:limit]:
-            z, y, rows, words = torch.load(f)
+    def take(self, every=3):
+        """A file of new clips at every third call."""
+        self.calls += 1
+        for f in sorted(glob.glob(f"{self.folder}/*.clips"), key=os.path.getmtime)[:self.calls % every == 0 or not self.came]:
+            z, y, rows, words, hide = torch.load(f)
             os.remove(f)
             ids, n = self.text(words)
-            new = dict(z=z.to(self.dev), rows=rows.to(self.dev), ids=ids, n=n)
+            new = dict(z=z.to(self.dev), rows=rows.to(self.dev), hide=hide.to(self.dev), ids=ids, n=n)
             if not self.came:
                 self.pool = {k: torch.zeros(self.size, *v.shape[1:], dtype=v.dtype, device=self.dev) for k, v in new.items()}
             i = (self.put + torch.arange(len(z), device=self.dev)) % self.size
             for k, v in new.items():
                 self.pool[k][i] = v
             self.put, self.came = (self.put + len(z)) % self.size, self.came + len(z)
-            self.filled = min(self.size, self.came)
-        return self.filled
+            self.filled.fill_(min(self.size, self.came))
+        return self.came
 
     def draw(self, n):
-        i = torch.randint(0, self.filled, (n,), device=self.dev)
+        i = (torch.rand(n, device=self.dev) * self.filled).long()
         return {k: v[i] for k, v in self.pool.items()}
 
 
@@ -67,7 +75,8 @@ def lesson(student, te, clips, batch, exit_step):
     x = c["z"].float()
     B, T = x.shape[:2]
     with torch.no_grad():
-        w = known(c["rows"], T)
+        sparse = hasattr(student, "capacity")  # holds the first chunk; else the window
+        w = known(c["rows"], T, 1 if sparse else student.window // CHUNK - 1, sparse)
         e = te(c["ids"], c["n"])
         clean = x + torch.randn_like(x) * (.1 * torch.rand(B, 1, 1, 1, 1, device=x.device))
     tt = student.text(e, c["n"])
@@ -79,9 +88,9 @@ def lesson(student, te, clips, batch, exit_step):
         if j < exit_step:
             n = STEPS[j + 1] / 1000
             z = (1 - n) * x0 + n * torch.randn_like(x0)
-    off = (x0.float() - x).pow(2).mean((2, 3))  # [B,F,columns]
-    w = w[:, :, 0, 0]
+    off = (x0.float() - x).pow(2)
+    w = (w * (1 - c["hide"].float())).expand(-1, -1, 16, -1, -1)
     with torch.no_grad():
         share = lambda m: (off * m).sum() / m.sum().clamp(min=1)
-        told = torch.stack([share((w == 1).float()), share((w == MORE).float())])
-    return (off * w).sum() / w.sum().clamp(min=1), told
+        told = torch.stack([share(((w > 0) & (w < 1.1 * NEAR)) * w), share((w > 1.1 * NEAR) * w)])
+    return (((off + .1).sqrt() - .1 ** .5) * w).sum() / w.sum().clamp(min=1), told

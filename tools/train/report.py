@@ -16,19 +16,25 @@ WHAT = {"held:short": "", "held:sink": "window of 21, first chunk kept, ", "held
 for kind, what in WHAT.items():
     for when, word in WHEN.items():
         NAMES[f"{kind}:60, {when}"] = NAMES[f"fresh:{kind}:60, {when}"] = what + word
+for kind, what in (("lessons part", "after the lessons, 60% of the way, "), ("lessons", "after the lessons, ")):
+    for when, word in WHEN.items():
+        NAMES[f"{kind}:60, {when}"] = what + word
 for scale in (3, 5, 8):
     NAMES[f"whole {scale}, first 5 s"] = f"all frames at once, guidance {scale}"
 OTHERS = ("short", "sink", "sparse", "sparse+lora", "light", "light+lora")
 TABLES = {"fresh": [f"fresh:held:short:60, {w}" for w in WHEN] + [f"fresh:held:sparse+lora:60, {w}" for w in WHEN],
+          "lessons": ["fresh:held:short:60, last 5 s", "fresh:held:sparse+lora:60, last 5 s", "lessons part:60, first 5 s", "lessons part:60, last 5 s", "lessons:60, last 5 s"],
           "whole": ["held:teacher:5, first 5 s"] + [f"whole {g}, first 5 s" for g in (3, 5, 8)],
           "dense": ["held:short:60, first 5 s", "held:short:60, 15 to 20 s", "held:short:60, last 5 s", "held:teacher:5, first 5 s", "seen:short:5, first 5 s"],
           "before": ["before:held:short:60, first 5 s", "before:held:short:60, last 5 s", "held:short:60, first 5 s", "held:short:60, last 5 s"],
           "memories": [f"held:{k}:60, last 5 s" for k in OTHERS],
           "memories20": [f"held:{k}:60, 15 to 20 s" for k in OTHERS],
           "memories5": [f"held:{k}:60, first 5 s" for k in OTHERS]}
-LAND = {"short": "window of 12, nothing kept", "short+lora": "window of 12, the weights trained for sparse-forcing", "short-sink": "window of 12, first chunk kept", "sink": "dense window of 21, first chunk kept",
+LAND = {"short": "window of 12, nothing kept", "short-sink": "window of 12, first chunk kept", "sink": "dense window of 21, first chunk kept",
         "sparse": "sparse-forcing, 12 frames in memory, not trained", "sparse+lora": "sparse-forcing, trained",
-        "light": "light-forcing, not trained", "light+lora": "light-forcing, trained"}
+        "light": "light-forcing, not trained", "light+lora": "light-forcing, trained",
+        "lessons part": "sparse-forcing after the lessons, 60% of the way", "lessons part, short": "its weights, window of 12, nothing kept",
+        "lessons": "sparse-forcing after the lessons, the whole way", "lessons, short": "its weights, window of 12, nothing kept "}
 
 
 def judged(results, runs):

@@ -3,7 +3,7 @@
     train_dmd.py OUT SECONDS --init FOLDER [--teacher FOLDER] [--cues FOLDER]
 
 The student rolls out on its own, chunk by chunk, with its own four steps and its own memory; the gradient goes through one
-random step of each of --frames frames. The frozen teacher (bidirectional, guided) and a critic that learns the student's
+random step of each of --frames frames. The frozen teacher (bidirectional, guided; with --causal in part chunk by chunk) and a critic that learns the student's
 distribution judge those frames together. A share (--long) of the iterations goes on where one of --streams earlier rollouts ended, up
 to a random length of at most --horizon frames, so that the memory is in its steady state: window 21 with the first chunk kept,
 positions by rank.
@@ -49,6 +49,8 @@ ap.add_argument("--horizon", type=int, default=252, help="frames after which a r
 ap.add_argument("--warm", type=int, default=20, help="iterations until the student's rate is whole; the critic's is after 20")
 ap.add_argument("--critic", help="folder with the critic of an earlier run (critic.part*)")
 ap.add_argument("--clips", help="real clips (clips.py)"); ap.add_argument("--recall", type=int, default=1); ap.add_argument("--alone", type=float, default=0)
+ap.add_argument("--eager", action="store_true", help="capture no lesson"); ap.add_argument("--attention", action="store_true", help="lessons change self-attention alone")
+ap.add_argument("--causal", type=float, default=0, help="share of the rollouts whose chunks are judged each after the clean ones before it, by a teacher that was also trained so")
 ap.add_argument("--rlr", type=float, default=4e-4, help="rate of the lessons"); ap.add_argument("--lessons", type=int, default=8, help="clips of a lesson")
 ap.add_argument("--cues", help="folder with the classifier of stage A (guide.part*)"); ap.add_argument("--cue", type=float, default=.5)
 ap.add_argument("--hold", type=float, default=0, help="until the classifier is there, at most until this time of day, only the critic learns"); ap.add_argument("--warmed", help="folder with the critic of another run that holds")
@@ -133,7 +135,8 @@ if not tiny:
         m.compile()
 og = torch.optim.AdamW(trained, lr=a.lr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
 oc = torch.optim.AdamW(fake.parameters(), lr=a.clr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
-orr = torch.optim.AdamW(trained, lr=a.rlr, betas=(.9, .99), weight_decay=0, fused=not tiny)
+taught = [p for n, p in gen.named_parameters() if p.requires_grad and (not a.attention or ".attn1." in n)]
+orr = torch.optim.AdamW(taught, lr=a.rlr, betas=(.9, .99), weight_decay=0, fused=not tiny)
 ema = EMA(gen, .995)
 if not a.wait:
     read()
@@ -199,9 +202,20 @@ def self_rollout(tt, memory, start, exit_step):
     return torch.cat(outs, 1)
 
 
+ALONE = B - round(a.causal * B)  # rollouts that are judged with all frames at once
+
+
 def level():
-    u = torch.rand(B, 1, device=dev)
-    return (5 * u / (1 + 4 * u)).clamp(.02, .98)
+    """Noise levels [B,F]: one for a clip that is judged at once, one for each chunk of the others."""
+    u = torch.rand(B, FULL // CHUNK, device=dev)
+    u[:ALONE] = u[:ALONE, :1]
+    return (5 * u / (1 + 4 * u)).clamp(.02, .98).repeat_interleave(CHUNK, 1)
+
+
+def judged(m, x, noisy, t, words):
+    """The velocities that m sees in the rollouts x [B,F,16,h,w], made noisy."""
+    groups = [(noisy[:ALONE], t[:ALONE], None)] * (ALONE > 0) + [(noisy[ALONE:], t[ALONE:], x[ALONE:, :FULL - CHUNK])] * (ALONE < B)
+    return torch.cat(m.mixed(groups, words))
 
 
 def save():
@@ -257,22 +271,28 @@ def keep():
 
 
 lessons = recall.Clips(f"{a.clips}{rank}", text, dev) if a.clips else None
-told = []
+told, held = torch.zeros(4, device=dev), Gradients(trained)
+Replay.off = tiny or a.eager
+
+
+def lesson(exit_step):
+    with cast():
+        loss, off = recall.lesson(gen, te, lessons, 2 if tiny else a.lessons, exit_step)
+    loss.backward()
+    if exit_step == 0:
+        told.add_(torch.cat([loss.detach()[None], off, torch.ones_like(off[:1])]))
+
+
+lesson_of = [Replay(held.of(lambda j=j: lesson(j))) for j in range(len(STEPS))]
 
 
 def teach():
     """One lesson in what to remember."""
     lessons.take()
-    with cast():
-        exit_step = max(0, int(rng.integers(-3, len(STEPS))))  # half of them from noise
-        loss, off = recall.lesson(gen, te, lessons, 2 if tiny else a.lessons, exit_step)
-    orr.zero_grad(set_to_none=True)
-    loss.backward()
-    team.gradients(trained)
-    clip_gpu(trained, 1.0)
+    lesson_of[max(0, int(rng.integers(-3, len(STEPS))))]()  # half of them from noise
+    team.average(held.flat)
+    clip_gpu(taught, 1.0)
     orr.step(); ema.step()
-    if exit_step == 0:
-        told.append(torch.cat([loss.detach()[None], off]))
 
 
 while True:
@@ -317,8 +337,8 @@ while True:
         teach()
         counts["alone"] += 1
         if counts["alone"] % 100 == 0:
-            log("lesson", counts["alone"], "loss %.4f known %.4f returned %.4f" % tuple(torch.stack(told).mean(0).tolist()), lessons.came, "clips", "%.0f%%" % (100 * p))
-            told = []
+            log("lesson", counts["alone"], "loss %.4f known %.4f returned %.4f" % tuple((told[:3] / told[3].clamp(min=1)).tolist()), lessons.came, "clips", "%.0f%%" % (100 * p))
+            told.zero_()
         keep()
         continue
     kind = "stream" if streams and (rng.random() < a.long or waiting) else "fresh"
@@ -358,12 +378,11 @@ while True:
         if not idle:
             with torch.no_grad():
                 s = level()
-                sb = s[:, :, None, None, None]
+                sb, t = s[:, :, None, None, None], 1000 * s
                 xs = (1 - sb) * x + sb * torch.randn_like(x)
-                t = (1000 * s).expand(-1, FULL)
-                vr = real.bidir(xs, t, real.text(ec, nc))
-                vu = real.bidir(xs, t, real.text(empty_emb, empty_n))
-                vf = fake.bidir(xs, t, fake.text(ec, nc))
+                vr = judged(real, x, xs, t, real.text(ec, nc))
+                vu = judged(real, x, xs, t, real.text(empty_emb, empty_n))
+                vf = judged(fake, x, xs, t, fake.text(ec, nc))
                 r = xs - sb * (vu + a.guide * (vr - vu))
                 f = xs - sb * vf
                 norm = (x - r).abs().mean((1, 2, 3, 4), keepdim=True).clamp(min=.02)
@@ -377,9 +396,9 @@ while True:
                 grad = grad + g * (a.cue * (1 if p < .75 else a.fade) * d[0] / d[1].clamp(min=1e-9))
             loss = .5 * (x.float() - (x - grad).detach().float()).pow(2).mean()
     if not idle:
-        og.zero_grad(set_to_none=True)
+        held.flat.zero_()
         loss.backward()
-        team.gradients(trained)
+        team.average(held.flat)
         gn = clip_gpu(trained, 10.0)
     if not holding:
         og.step(); ema.step()
@@ -391,8 +410,8 @@ while True:
         xd, e, n = buffer[-1 - c % len(buffer)] if c > 0 else buffer[-1]
         with cast():
             sc = level()
-            eps = torch.randn_like(xd)
-            v = fake.bidir((1 - sc[:, :, None, None, None]) * xd + sc[:, :, None, None, None] * eps, (1000 * sc).expand(-1, FULL), fake.text(e, n))
+            sb, eps = sc[:, :, None, None, None], torch.randn_like(xd)
+            v = judged(fake, xd, (1 - sb) * xd + sb * eps, 1000 * sc, fake.text(e, n))
             l = (v - (eps - xd)).pow(2).mean()
         oc.zero_grad(set_to_none=True)
         l.backward()
@@ -412,8 +431,8 @@ while True:
     if step % (1 if tiny else 50) == 0:
         m = torch.stack(hist).mean(0).tolist(); hist = []
         log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f right %.3f (shape %.2f motion %.2f camera %.2f)" % tuple(m), "%.0f%%" % (100 * p), counts, [z["frame"] for z in streams],
-            "lessons: loss %.4f known %.4f returned %.4f" % tuple(torch.stack(told).mean(0).tolist()) if told else "")
-        told = []
+            "lessons: loss %.4f known %.4f returned %.4f" % tuple((told[:3] / told[3].clamp(min=1)).tolist()))
+        told.zero_()
     keep()
     if p > (.3, .65, 9)[shown] and a.sheets and rank == 0:
         picture(f"dmd_{shown}"); shown += 1

@@ -259,49 +259,7 @@ def update_cues():
     ocues.step(rate_cues)
 
 
-class Replay:
-    """A function of no arguments that works on the same tensors each time, captured after a few calls."""
-    memory = None
-
-    def __init__(self, f):
-        self.f, self.graph, self.calls = f, None, 0
-
-    def __call__(self):
-        self.calls += 1
-        if tiny or a.eager:
-            return self.f()
-        if self.graph is None and self.calls <= 3:
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                self.f()
-            torch.cuda.current_stream().wait_stream(side)
-            return
-        if self.graph is None:
-            torch.cuda.synchronize()
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, pool=Replay.memory):
-                self.f()
-            Replay.memory = Replay.memory or self.graph.pool()
-        self.graph.replay()
-
-
-class Gradients:
-    """One tensor that holds the gradients of some parameters for ever, so that a captured pass, the average over the processes and a
-    captured update all know where they are."""
-    def __init__(self, params):
-        params = [p for p in params if p.requires_grad]
-        self.flat = torch.zeros(sum(p.numel() for p in params), device=dev)
-        for p, g in zip(params, self.flat.split([p.numel() for p in params])):
-            p.grad = g.as_strided(p.shape, p.stride())  # as the parameter lies, which may be channels last
-
-    def of(self, f):
-        def run():
-            self.flat.zero_()
-            f()
-        return run
-
-
+Replay.off = tiny or a.eager
 held, held_cues = Gradients([*net.parameters(), *probe.parameters()]), Gradients(cues.parameters())
 steps_of = {e: Replay(held.of(lambda e=e: one_step(e))) for _, es in PLAN for e in es}
 cue_of, update_of, update_cues_of = Replay(held_cues.of(cue_step)), Replay(update), Replay(update_cues)

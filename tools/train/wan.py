@@ -1,6 +1,7 @@
 """The Wan 2.1 transformer and the UMT5 encoder with the tensor names of diffusers and transformers, for training.
 Self-attention comes in three forms: bidirectional, teacher forcing (clean and noisy copy of a clip side by side),
 and one chunk against a key/value memory."""
+import functools
 import math
 import torch
 import torch.nn as nn
@@ -225,13 +226,13 @@ def bidirectional(q, k, v, B):
     return sdpa(*(z.reshape(B, -1, *z.shape[-2:]) for z in (q, k, v))).reshape(q.shape)
 
 
-def teacher_forcing(q, k, v, B):
+def teacher_forcing(q, k, v, B, window=WINDOW):
     """Frames of a clip: all chunks but the last, clean and causal; then all chunks, noisy, each sees earlier clean ones and
-    itself. At most WINDOW frames are seen."""
+    itself. At most `window` frames are seen."""
     n = CHUNK * q.shape[1]
     q, k, v = (z.reshape(B, -1, *z.shape[-2:]).split(n, 1) for z in (q, k, v))
     chunks = (len(q) + 1) // 2
-    half, W = chunks - 1, WINDOW // CHUNK
+    half, W = chunks - 1, window // CHUNK
     clean, noisy = [], []
     for i in range(chunks):
         lo = max(0, i - W + 1)
@@ -333,7 +334,7 @@ class Wan(nn.Module):
             x = self.fn_post(b, x, o, e0, share(ck), share(cv), bias)
         return self.head(x, e, h, w)
 
-    def mixed(self, groups, text):
+    def mixed(self, groups, text, window=WINDOW):
         """Several batches of clips at once; text rows in the order of the groups. A group is (noisy [B,Fr,16,h,w], t [B,Fr],
         clean [B,Fr-3,...] or None): with clean, teacher forcing; without, bidirectional. -> a list of v [B,Fr,16,h,w]"""
         lat, ts, pos, spans, sizes = [], [], [], [], []
@@ -344,7 +345,7 @@ class Wan(nn.Module):
                 c = clean.shape[1]
                 lat.append(torch.cat([clean, noisy], 1).flatten(0, 1)); ts.append(torch.cat([torch.zeros_like(t[:, :c]), t], 1).flatten())
                 pos.append(torch.cat([p[:, :c], p], 1).flatten())
-                spans.append((B, c + Fr, teacher_forcing)); sizes.append((B, Fr, c))
+                spans.append((B, c + Fr, functools.partial(teacher_forcing, window=window))); sizes.append((B, Fr, c))
             else:
                 lat.append(noisy.flatten(0, 1)); ts.append(t.flatten()); pos.append(p.flatten())
                 spans.append((B, Fr, bidirectional)); sizes.append((B, Fr, 0))
@@ -373,6 +374,11 @@ class Wan(nn.Module):
 
     def forced(self, clean, noisy, t, text):
         return self.mixed([(noisy, t, clean[:, :noisy.shape[1] - CHUNK])], text)[0]
+
+    def clip(self, clean, noisy, t, text):
+        """What `chunk` gives for all chunks one after the other, in one pass: with this model's window, positions of the video."""
+        assert not self.sink and not self.ranks
+        return self.mixed([(noisy, t, clean[:, :noisy.shape[1] - CHUNK])], text, window=self.window)[0]
 
     def memory(self):
         """An empty memory for `chunk`."""
