@@ -26,7 +26,7 @@ clips() { for x in "$@"; do rm -rf ${x#*:}; mkdir -p ${x#*:}; CUDA_VISIBLE_DEVIC
 T=$(date +%s)
 judge="--judge state/judge.pt $EVAL" s=${SECS:-60} look=${LOOK:-20} other="--seed 12 --prompts ${OTHER:-400}"
 prompts="--cue ${CUE:-2} --long .6 --away .4 --pulses .25 --crossed .15"
-learn="--init $M --teacher $W/teacher --cues $W/guide $prompts --guide $GUIDE --batch $BATCH --recipe sparse-forcing --alone ${ALONE:-0} --recall ${RECALL:-1} --deadline $((T + TEACH))"
+learn="--init $M --teacher $W/teacher --cues $W/guide $prompts --guide $GUIDE --batch $BATCH --recipe sparse-forcing --alone ${ALONE:-0} --recall ${RECALL:-1} --deadline $((T + TEACH)) $MORE"
 shipped=$M/lora/sparse-forcing.safetensors marks="--prompts ${MARKS:-100} --batch 50"
 how="--init $M --teacher ${TEACHER:-$W/teacher} --cues $W/guide $prompts --guide $GUIDE --lr $RATE --clr 1.6e-4 --window 12 --sink 0 --batch $BATCH"
 case $part in
@@ -124,7 +124,8 @@ more)
   [ -d $W/teacher ] || $PY restore_teacher.py $M $W/teacher > $W/restore.log 2>&1
   [ -d $W/guide ] || $PY guide.py state/guide.safetensors $W/guide
   clips 0:$W/clips0 1:$W/clips1 2:$W/clips2 3:$W/clips3
-  bg 0,1,2,3 more $(several 4 29508) $W/more 60 $learn --from ${FROM:-$W/memory/sparse-forcing.safetensors} --critic ${CRITIC:-$W/memory} --clips $W/clips --lora ${RANK:-32} --lr 3e-4 --rlr ${RLR:-6e-4}
+  [ -e ${CRITIC:-$W/memory}/critic.part0 ] && critic="--critic ${CRITIC:-$W/memory}" || critic=""  # else it begins as the teacher
+  bg 0,1,2,3 more $(several 4 29508) $W/more 60 $learn --from ${FROM:-$W/memory/sparse-forcing.safetensors} $critic --clips $W/clips --lora ${RANK:-32} --lr 3e-4 --rlr ${RLR:-6e-4}
   end more
   ;;
 memory)

@@ -56,7 +56,7 @@ ap.add_argument("--cues", help="folder with the classifier of stage A (guide.par
 ap.add_argument("--hold", type=float, default=0, help="until the classifier is there, at most until this time of day, only the critic learns"); ap.add_argument("--warmed", help="folder with the critic of another run that holds")
 ap.add_argument("--window", type=int, default=21, help="frames in the dense memory"); ap.add_argument("--sink", type=int, default=3, help="first frames that stay in it; 0: none, and positions of the video")
 ap.add_argument("--mixed", action="store_true", help="half of the rollouts under the memory of --window and --sink, half under 21 frames with the first chunk kept")
-ap.add_argument("--away", type=float, default=.25, help="share of prompts in which the camera pans away and comes back"); ap.add_argument("--pulses", type=float, default=.125, help="share of prompts whose first object pulses")
+ap.add_argument("--away", type=float, default=.25, help="share of prompts in which the camera pans away and comes back"); ap.add_argument("--pulses", type=float, default=.125, help="share of prompts whose first object pulses"); ap.add_argument("--sways", type=float, default=.125, help="share whose first object sways")
 ap.add_argument("--crossed", type=float, default=.03, help="share of prompts whose object slides one way while the camera pans the other")
 ap.add_argument("--ahead", type=int, default=0, help="with --hold, iterations of the critic at least"); ap.add_argument("--sheets", action="store_true")
 ap.add_argument("--wait", action="store_true", help="compile, then wait for the file `done` of --init (and of --teacher)")
@@ -161,6 +161,9 @@ def wish():
         s["camera"] = "away"
     if motion:
         s["objects"][0]["motion"] = "pulses"
+    elif rng.random() < (a.sways - .125) / .875:
+        s["objects"][0]["motion"] = "sways"
+        return s
     if not camera and not motion and rng.random() < a.crossed - .03:
         left = rng.random() < .5
         s["objects"][0]["motion"], s["camera"] = "slides left" if left else "slides right", "right" if left else "left"
