@@ -3,10 +3,10 @@
     train_dmd.py OUT SECONDS --init FOLDER [--teacher FOLDER] [--cues FOLDER]
 
 The student rolls out on its own, chunk by chunk, with its own four steps and its own memory; the gradient goes through one
-random step of each of --frames frames. The frozen teacher (bidirectional, guided; with --causal in part chunk by chunk) and a critic that learns the student's
-distribution judge those frames together. A share (--long) of the iterations goes on where one of --streams earlier rollouts ended, up
-to a random length of at most --horizon frames, so that the memory is in its steady state: window 21 with the first chunk kept,
-positions by rank.
+random step of each of --frames frames. The frozen teacher (bidirectional, guided) and a critic that learns the student's
+distribution judge those frames together, or a share --causal of them chunk by chunk. A share (--long) of the iterations goes on where
+one of --streams earlier rollouts ended, up to a random length of at most --horizon frames, so that the memory is in its steady state:
+window 21 with the first chunk kept, positions by rank.
 
 With --cues a classifier of noisy latents (`train_guide.py`) adds its gradient from the moment when its file is there: what the prompt
 says and the clip does not show. Its weight is set once, so that at its beginning its gradient is --cue times as long as that of the
