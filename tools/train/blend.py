@@ -4,27 +4,19 @@ An addition part of the way from another one, at its own rank: blend.py OLD.safe
 (with PART, attn1 say, only in the layers whose names have it)"""
 import os, sys
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from common import load_model_folder, load_parts, save_parts
-
-
-def addition(path):
-    """name -> (A, B) with the scale in B, and the rank."""
-    with safe_open(path, "pt") as f:
-        t, alpha = {k: f.get_tensor(k).float() for k in f.keys()}, float(f.metadata()["alpha"])
-    out = {k.removesuffix(".lora_A.weight"): (t[k], t[k.replace(".lora_A.", ".lora_B.")] * (alpha / t[k].shape[0])) for k in t if k.endswith(".lora_A.weight")}
-    return out, max(a.shape[0] for a, _ in out.values())
-
+from sparse import read_lora
 
 model, checkpoint, out, share, where = *sys.argv[1:4], float(sys.argv[4]), "".join(sys.argv[5:])
 if checkpoint.endswith(".safetensors"):
-    (old, _), (new, rank), made, off = addition(model), addition(checkpoint), {}, []
+    old, new, made, off = read_lora(model), read_lora(checkpoint), {}, []
+    rank = max(len(A) for A, _ in new.values())
     for name, (A, B) in new.items():
         w = torch.lerp(old[name][1] @ old[name][0], B @ A, share if where in name else 0.)
         u, s, v = torch.linalg.svd(w, full_matrices=False)
         r = s[:rank].sqrt()
-        made[name + ".lora_A.weight"], made[name + ".lora_B.weight"] = (x.to(torch.bfloat16).contiguous() for x in (r[:, None] * v[:rank], u[:, :rank] * r))
+        made[f"base_model.model.{name}.lora_A.weight"], made[f"base_model.model.{name}.lora_B.weight"] = (x.to(torch.bfloat16).contiguous() for x in (r[:, None] * v[:rank], u[:, :rank] * r))
         off.append(float(s[rank:].pow(2).sum() / s.pow(2).sum()))
     save_file(made, out, metadata={"format": "pt", "alpha": str(rank)})
     print("blended %s into %s, rank %d, %.2f%% of its square lost" % (share, out, rank, 100 * max(off)))

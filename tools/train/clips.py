@@ -1,6 +1,6 @@
 """Encoded clips of the world, without end, for whoever learns from them (`train_guide.py`, `recall.py`): files FOLDER/*.clips with
-latents, labels, the numbers of the clips, captions and masks of the objects, taken by their reader and deleted. Several of these may write into one folder,
-one per card. Runs until FOLDER/stop is there.
+latents, labels, the numbers of the clips, captions and masks of the objects, taken by their reader and deleted. Several of these may
+write into one folder, one per card. Runs until FOLDER/stop is there.
 
 With --loops SHARE the clips begin at their beginning, and in that share of them the camera swings away and comes back.
 

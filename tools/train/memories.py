@@ -1,8 +1,7 @@
 """The ways to remember that are measured, by name: what a rollout of the model may look back at."""
 import os
-from safetensors import safe_open
 from common import part, load_parts, load_model_folder
-from sparse import LightWan, SparseWan
+from sparse import LightWan, SparseWan, read_lora
 from wan import CHUNK, Wan
 
 # name: (class, window, sink, positions by rank)
@@ -18,11 +17,8 @@ RECIPE = {"sparse": "sparse-forcing", "light": "light-forcing", "short": "sparse
 
 def merge(weights, path):
     """`weights` (without prefix) plus the low-rank differences of a file with PEFT's names."""
-    with safe_open(path, "pt") as f:
-        alpha, t = float(f.metadata()["alpha"]), {k.removeprefix("base_model.model."): f.get_tensor(k).float() for k in f.keys()}
-    for k in [k for k in t if k.endswith(".lora_A.weight")]:
-        name, A, B = k.removesuffix(".lora_A.weight"), t[k], t[k.replace(".lora_A.", ".lora_B.")]
-        weights[name + ".weight"] = weights[name + ".weight"] + alpha / A.shape[0] * (B @ A)
+    for name, (A, B) in read_lora(path).items():
+        weights[name + ".weight"] = weights[name + ".weight"] + B @ A
     return weights
 
 

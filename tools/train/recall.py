@@ -75,8 +75,7 @@ def lesson(student, te, clips, batch, exit_step):
     x = c["z"].float()
     B, T = x.shape[:2]
     with torch.no_grad():
-        sparse = hasattr(student, "capacity")  # holds the first chunk; else the window
-        w = known(c["rows"], T, 1 if sparse else student.window // CHUNK - 1, sparse)
+        w = known(c["rows"], T, *student.surely())
         e = te(c["ids"], c["n"])
         clean = x + torch.randn_like(x) * (.1 * torch.rand(B, 1, 1, 1, 1, device=x.device))
     tt = student.text(e, c["n"])

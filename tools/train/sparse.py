@@ -138,6 +138,9 @@ class SparseWan(TiledWan):
         m = memory[0]
         return (m["p"]["k"].shape[2] // self.across if m["p"] else 0) + CHUNK * len(m["local"]) if self.ranks else start
 
+    def surely(self):
+        return self.local - 1, self.sink > 0  # which other blocks stay is up to the attention
+
     def settled(self, i):
         """The temporal position of chunk i."""
         return min(CHUNK * i, self.capacity + CHUNK * (self.local - 1)) if self.ranks else CHUNK * i
@@ -283,16 +286,23 @@ def reset_lora(model):
             nn.init.zeros_(m.lora_B.weight)
 
 
-def load_lora(model, path):
-    """The addition of a file, of at most this model's rank; what the rank has more stays as it is and adds nothing."""
+def read_lora(path):
+    """A file of `save_lora`: name of a linear layer -> (A, B), their product the difference of its weights."""
     with safe_open(path, "pt") as f:
         t, alpha = {k.removeprefix("base_model.model."): f.get_tensor(k).float() for k in f.keys()}, float(f.metadata()["alpha"])
+    names = [k.removesuffix(".lora_A.weight") for k in t if k.endswith(".lora_A.weight")]
+    return {n: (t[n + ".lora_A.weight"], t[n + ".lora_B.weight"] * (alpha / len(t[n + ".lora_A.weight"]))) for n in names}
+
+
+def load_lora(model, path):
+    """The addition of a file, of at most this model's rank; what the rank has more stays as it is and adds nothing."""
+    added = read_lora(path)
     for name, m in model.named_modules():
         if isinstance(m, LoRA):
-            A, B = t[name + ".lora_A.weight"], t[name + ".lora_B.weight"]
+            A, B = added[name]
             with torch.no_grad():
                 m.lora_A.weight[:len(A)] = A
-                m.lora_B.weight[:, :len(A)] = B * (alpha / len(A) / m.scale)
+                m.lora_B.weight[:, :len(A)] = B / m.scale
 
 
 def save_lora(named, path, alpha):

@@ -375,6 +375,10 @@ class Wan(nn.Module):
     def forced(self, clean, noisy, t, text):
         return self.mixed([(noisy, t, clean[:, :noisy.shape[1] - CHUNK])], text)[0]
 
+    def surely(self):
+        """What a chunk is sure to remember: how many chunks before it, and whether the first one."""
+        return self.window // CHUNK - 1, self.sink > 0
+
     def clip(self, clean, noisy, t, text):
         """What `chunk` gives for all chunks one after the other, in one pass: with this model's window, positions of the video."""
         assert not self.sink and not self.ranks
