@@ -57,7 +57,9 @@ package final class OutputFile {
     descriptor = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
     if descriptor < 0 { throw VideoIOError.cannotCreate(path: name, reason: OutputFile.openingReason(name, errno)) }
     if direct { return }
-    if flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK {
+    // Only of a file: a device that the name leads to is everybody's.
+    let isFile = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+    if isFile, flock(descriptor, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK {
       close(descriptor)
       throw VideoIOError.cannotCreate(path: name, reason: "another process is writing it; choose another output")
     }
