@@ -16,7 +16,7 @@ what it has learned in OUT/warm; another student takes it from there (--warmed).
 With --recipe sparse-forcing or light-forcing the student rolls out under that memory (`sparse.py`), starting from the distilled dense
 model, and --lora trains only a low-rank difference, written as OUT/<recipe>.safetensors (--from begins with an earlier one). With
 --clips FOLDER (`clips.py --loops`, the folder's name followed by the number of the process) each iteration ends with --recall lessons
-in what to remember (`recall.py`); until the share --alone of the time nothing else is done.
+in what to remember (`recall.py`); until the share --alone of the time nothing else is done. `train_recall.py` gives only lessons.
 
     train_dmd.py OUT SECONDS --init DISTILLED --teacher TEACHER --critic OUT0 --recipe sparse-forcing --lora 16 --lr 3e-4 --long .8
 
@@ -51,6 +51,7 @@ ap.add_argument("--critic", help="folder with the critic of an earlier run (crit
 ap.add_argument("--clips", help="real clips (clips.py)"); ap.add_argument("--recall", type=int, default=1); ap.add_argument("--alone", type=float, default=0)
 ap.add_argument("--eager", action="store_true", help="capture no lesson"); ap.add_argument("--attention", action="store_true", help="lessons change self-attention alone")
 ap.add_argument("--causal", type=float, default=0, help="share of the rollouts whose chunks are judged each after the clean ones before it, by a teacher that was also trained so")
+ap.add_argument("--like", help="an addition as which the student is to stay where lessons do not teach"); ap.add_argument("--alike", type=float, default=3., help="how much")
 ap.add_argument("--rlr", type=float, default=4e-4, help="rate of the lessons"); ap.add_argument("--lessons", type=int, default=8, help="clips of a lesson")
 ap.add_argument("--cues", help="folder with the classifier of stage A (guide.part*)"); ap.add_argument("--cue", type=float, default=.5)
 ap.add_argument("--hold", type=float, default=0, help="until the classifier is there, at most until this time of day, only the critic learns"); ap.add_argument("--warmed", help="folder with the critic of another run that holds")
@@ -81,7 +82,7 @@ text = Text(dev)
 load = lambda d: load_parts(d) if glob.glob(f"{d}/ckpt.part0") else load_model_folder(d)
 vae, te = TAEHV().to(dev).to(memory_format=torch.channels_last), UMT5(1280).to(dev)
 real, fake = Wan().to(dev), Wan().to(dev)
-gen, show = (RECIPES[a.recipe]().to(dev) for _ in range(2))
+gen, show, old = (RECIPES[a.recipe]().to(dev) for _ in range(3))
 
 
 def remember(m, window, sink):
@@ -91,10 +92,10 @@ def remember(m, window, sink):
         m.window = window
 
 
-for m in (gen, show):
+for m in (gen, show, old):
     remember(m, a.window, a.sink)
 cues = Guide().to(dev).to(memory_format=torch.channels_last).eval() if a.cues else None
-for m in (vae, te, real, show, cues):
+for m in (vae, te, real, show, old, cues):
     if m is not None:
         m.eval().requires_grad_(False)
 
@@ -111,6 +112,8 @@ def read():
             load_lora(gen, a.before)
     base = {k.replace(".base.", "."): v for k, v in gen.named_parameters() if ".lora_" not in k}
     tfs = part(ck, "tf.")
+    if a.like:
+        old.load_state_dict(merge(dict(tfs), a.like))
     for k, v in (merge(tfs, a.before) if a.before and not a.lora else tfs).items():
         base.pop(k).data.copy_(v)
     assert not base, list(base)[:3]
@@ -131,12 +134,10 @@ if a.lora:
 trained = [p for p in gen.parameters() if p.requires_grad]
 log("trained parameters", sum(p.numel() for p in trained))
 if not tiny:
-    for m in (gen, real, fake):
+    for m in (gen, old, real, fake):
         m.compile()
 og = torch.optim.AdamW(trained, lr=a.lr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
 oc = torch.optim.AdamW(fake.parameters(), lr=a.clr, betas=(0.0, .99), weight_decay=0, fused=not tiny)
-taught = [p for n, p in gen.named_parameters() if p.requires_grad and (not a.attention or ".attn1." in n)]
-orr = torch.optim.AdamW(taught, lr=a.rlr, betas=(.9, .99), weight_decay=0, fused=not tiny)
 ema = EMA(gen, .995)
 if not a.wait:
     read()
@@ -258,7 +259,7 @@ if a.wait:
 else:
     bank_emb, empty_emb = embed()
 t0, step, saved, shown, hist, begin = None, 0, 0.0, 0, [], time.time()
-buffer, streams, waiting, joined, holding, counts = [], [], a.wait, False, a.hold > 0 and cues is not None, {"fresh": 0, "stream": 0, "alone": 0}
+buffer, streams, waiting, joined, holding, counts = [], [], a.wait, False, a.hold > 0 and cues is not None, {"fresh": 0, "stream": 0}
 if waiting:
     bank_emb, empty_emb = emb, emb0
 TOTALS = [x for x in (21, 42, 63, 84, 126, 189, 252) if x <= a.horizon] or [21]
@@ -273,29 +274,10 @@ def keep():
         saved = now - t0
 
 
-lessons = recall.Clips(f"{a.clips}{rank}", text, dev) if a.clips else None
-told, held = torch.zeros(4, device=dev), Gradients(trained)
+held, lessons = Gradients(trained), None
 Replay.off = tiny or a.eager
-
-
-def lesson(exit_step):
-    with cast():
-        loss, off = recall.lesson(gen, te, lessons, 2 if tiny else a.lessons, exit_step)
-    loss.backward()
-    if exit_step == 0:
-        told.add_(torch.cat([loss.detach()[None], off, torch.ones_like(off[:1])]))
-
-
-lesson_of = [Replay(held.of(lambda j=j: lesson(j))) for j in range(len(STEPS))]
-
-
-def teach():
-    """One lesson in what to remember."""
-    lessons.take()
-    lesson_of[max(0, int(rng.integers(-3, len(STEPS))))]()  # half of them from noise
-    team.average(held.flat)
-    clip_gpu(taught, 1.0)
-    orr.step(); ema.step()
+if a.clips:
+    lessons = recall.Lessons(gen, te, recall.Clips(f"{a.clips}{rank}", text, dev), 2 if tiny else a.lessons, held, team, ema, a.rlr, ".attn1." if a.attention else "", old if a.like else None, a.alike)
 
 
 while True:
@@ -308,9 +290,11 @@ while True:
             time.sleep(.2)
         read()
         bank_emb, empty_emb = embed()
-        for o in (og, oc, orr):
+        for o in (og, oc):
             o.state.clear()
         ema, buffer, streams, lengths, step, waiting, hist, begin = EMA(gen, .995), [], [], [], 0, False, [], time.time()
+        if lessons is not None:
+            lessons.begin(ema)
         continue
     if p >= 1 or (tiny and step >= 5 and not waiting and not holding) or (a.deadline and now > a.deadline):
         break
@@ -332,16 +316,16 @@ while True:
                 log("the critic of", a.warmed)
             og.state.clear()
             ema, holding, step, t0, hist, saved = EMA(gen, .995), False, 0, time.time(), [], 0.0
+            if lessons is not None:
+                lessons.begin(ema)
     if holding and a.warmed and step >= 8:
         time.sleep(.1)
         continue
-    orr.param_groups[0]["lr"] = a.rlr * min(1, (counts["alone"] + step + 1) / 40) * (1 if p < .6 else max(.1, (1 - p) / .4))
+    ease = lambda: min(1, (lessons.count + 1) / 40) * (1 if p < .6 else max(.1, (1 - p) / .4))
     if lessons is not None and t0 is not None and p < a.alone:
-        teach()
-        counts["alone"] += 1
-        if counts["alone"] % 100 == 0:
-            log("lesson", counts["alone"], "loss %.4f known %.4f returned %.4f" % tuple((told[:3] / told[3].clamp(min=1)).tolist()), lessons.came, "clips", "%.0f%%" % (100 * p))
-            told.zero_()
+        lessons.teach(rng, ease())
+        if lessons.count % 100 == 0:
+            log(lessons.told(), "%.0f%%" % (100 * p))
         keep()
         continue
     kind = "stream" if streams and (rng.random() < a.long or waiting) else "fresh"
@@ -406,7 +390,7 @@ while True:
     if not holding:
         og.step(); ema.step()
         for _ in range(a.recall if lessons is not None and t0 is not None else 0):
-            teach()
+            lessons.teach(rng, ease())
     buffer = (buffer + [(x.detach(), ec, nc)])[-3:]
     lc = []
     for c in range(4 if idle else a.critics):
@@ -428,14 +412,13 @@ while True:
         if dev == "cuda":
             torch.cuda.synchronize()
         log("warm after %.0f s" % (time.time() - begin), "peak GB", torch.cuda.max_memory_allocated() / 1e9 if dev == "cuda" else "")
-        while lessons is not None and not lessons.take():
-            time.sleep(.1)
+        if lessons is not None:
+            lessons.wait()
         t0 = None if holding else agree(time.time())[0]
     if step % (1 if tiny else 50) == 0:
         m = torch.stack(hist).mean(0).tolist(); hist = []
         log("step", step, "dmd %.3f critic %.4f grad %.3f std %.3f gap %.3f right %.3f (shape %.2f motion %.2f camera %.2f)" % tuple(m), "%.0f%%" % (100 * p), counts, [z["frame"] for z in streams],
-            "lessons: loss %.4f known %.4f returned %.4f" % tuple((told[:3] / told[3].clamp(min=1)).tolist()))
-        told.zero_()
+            lessons.told() if lessons is not None else "")
     keep()
     if p > (.3, .65, 9)[shown] and a.sheets and rank == 0:
         picture(f"dmd_{shown}"); shown += 1
