@@ -113,7 +113,7 @@ class Lessons:
     """Lessons for a student, each with a step of AdamW; on a card captured as CUDA graphs. held: the gradients of all its parameters
     that are trained (`Gradients`); only: in the names of those that lessons change; alike: the weight of the distance to `old`."""
     def __init__(self, student, te, clips, batch, held, team, ema, rate, only="", old=None, alike=0.):
-        self.student, self.clips, self.held, self.team, self.ema, self.rate = student, clips, held, team, ema, rate
+        self.clips, self.held, self.team, self.ema, self.rate = clips, held, team, ema, rate
         self.taught = [p for n, p in student.named_parameters() if p.requires_grad and only in n]
         dev = self.taught[0].device
         self.fresh = lambda: torch.optim.AdamW(self.taught, lr=rate, betas=(.9, .99), weight_decay=0, fused=dev.type == "cuda")
