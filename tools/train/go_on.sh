@@ -147,7 +147,7 @@ tune)
     names="$names tune-$like" c=$W/candidates/like-$like
     mkdir -p $c
     clips $n:$W/clips-${like}0
-    tune="--init $M --from ${FROM:-state/recall.safetensors} --like $shipped --alike $like --rate ${RLR:-4e-4} --clips $W/clips-$like $MORE"
+    tune="--init $M --from ${FROM:-state/tuned.safetensors} --like $shipped --alike $like --rate ${RLR:-4e-4} --clips $W/clips-$like $MORE"
     if [ $n = 0 ]; then on 0 try-tune train_recall.py $W/try-tune 10 $tune || MORE="$MORE --eager" tune="$tune --eager"; fi  # compiled, and captured, if it can be
     bg $n tune-$like train_recall.py $c 60 $tune --deadline $((T + TEACH))
     n=$((n + 1))

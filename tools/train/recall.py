@@ -6,7 +6,7 @@ made fog), nor of the objects: taught by clips that go on as they began, they co
 
 With `old`, a model as it was before it learned to remember, all that is not asked for is pulled towards what that one would have shown
 from the same noise and after the same frames, objects KEEP times as much: what nobody teaches drifts (objects that swayed began to
-slide). Pulled so in columns that the chunk before has shown too, the memory was lost in a rollout.
+slide). Not in columns that the chunk before has shown: `old` paints them anew, which is what the lessons are to end.
 
 A pass answers from noise, or after some of the student's own steps, as in a rollout; the gradient goes through the last one and through
 what is remembered. Clips come from `clips.py --loops`."""
