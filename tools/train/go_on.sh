@@ -10,7 +10,7 @@
 #   go_on.sh recall MODEL WORK    an addition, two cards, and beside it all weights; both looked at
 #   go_on.sh more  MODEL WORK     the addition goes on, on all cards
 #   go_on.sh memory MODEL WORK    the addition, and part of the way to it: judged and led
-#   go_on.sh tune  MODEL WORK     lessons alone, kept to the shipped addition in all else (LIKE: how strongly, a card each), into WORK/candidates
+#   go_on.sh tune  MODEL WORK     lessons alone, kept to the shipped addition in all else (LIKE: how strongly, a card each of CARDS), into WORK/candidates
 #   go_on.sh weigh MODEL WORK     candidates WORK/candidates/*/sparse-forcing.safetensors (blend.py): judged on prompts for choosing, and led
 cd "$(dirname "$0")"
 part=$1 M=$2 W=$3
@@ -142,17 +142,16 @@ memory)
   wait
   ;;
 tune)
-  n=0 names=""
+  n=0
   for like in ${LIKE:-3 10 30}; do
-    names="$names tune-$like" c=$W/candidates/like-$like
+    c=$W/candidates/like-$like card=$((n % ${CARDS:-4})) n=$((n + 1))
     mkdir -p $c
-    clips $n:$W/clips-${like}0
-    tune="--init $M --from ${FROM:-state/tuned.safetensors} --like $shipped --alike $like --rate ${RLR:-4e-4} --clips $W/clips-$like $MORE"
-    if [ $n = 0 ]; then on 0 try-tune train_recall.py $W/try-tune 10 $tune || MORE="$MORE --eager" tune="$tune --eager"; fi  # compiled, and captured, if it can be
-    bg $n tune-$like train_recall.py $c 60 $tune --deadline $((T + TEACH))
-    n=$((n + 1))
+    clips $card:$W/clips-${like}0
+    tune="$c 60 --init $M --from ${FROM:-state/tuned.safetensors} --like $shipped --alike $like --rate ${RLR:-4e-4} --clips $W/clips-$like --deadline $((T + TEACH)) $MORE"
+    (on $card tune-$like train_recall.py $tune || on $card tune-$like-eager train_recall.py $tune --eager) &  # captured, if it can be
+    tunes="$tunes $!"
   done
-  end $names
+  wait $tunes
   ;;
 weigh)
   n=0
