@@ -23,7 +23,7 @@ on() { card=$1 name=$2; shift 2; CUDA_VISIBLE_DEVICES=$card $PY "$@" > $W/$name.
 alive() { state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' /proc/$(cat $W/$1.pid 2> /dev/null || echo none)/status 2> /dev/null); [ -n "$state" ] && [ $state != Z ]; }
 end() { for x in "$@"; do while alive $x; do sleep .3; done; done; }  # of trainings, with their memory
 several() { echo "-m torch.distributed.run --nproc_per_node=$1 --master_port=$2 -- ${3:-train_dmd.py}"; }
-clips() { for x in "$@"; do rm -rf ${x#*:}; mkdir -p ${x#*:}; CUDA_VISIBLE_DEVICES=${x%%:*} setsid $PY clips.py ${x#*:} --vae $M --loops .85 --frames 45 --ahead 4 --deadline $((T + TEACH)) > ${x#*:}.log 2>&1 < /dev/null & done; }
+clips() { for x in "$@"; do rm -rf ${x#*:}; mkdir -p ${x#*:}; CUDA_VISIBLE_DEVICES=${x%%:*} setsid $PY clips.py ${x#*:} --vae $M --loops ${LOOPS:-.85} --frames ${FRAMES:-45} --ahead 4 --deadline $((T + TEACH)) > ${x#*:}.log 2>&1 < /dev/null & done; }
 T=$(date +%s)
 judge="--judge state/judge.pt $EVAL" s=${SECS:-60} look=${LOOK:-20} other="--seed 12 --prompts ${OTHER:-400}"
 prompts="--cue ${CUE:-2} --long .6 --away .4 --pulses .25 --crossed .15"

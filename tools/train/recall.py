@@ -52,8 +52,8 @@ class Clips:
         self.folder, self.text, self.dev, self.size, self.put, self.came, self.calls = folder, text, dev, size, 0, 0, 0
         self.filled = torch.zeros((), device=dev)  # read by captured lessons
 
-    def take(self, every=3):
-        """A file of new clips at every third call."""
+    def take(self, every=12):
+        """A file of new clips at every twelfth call: a clip is seen about three times."""
         self.calls += 1
         for f in sorted(glob.glob(f"{self.folder}/*.clips"), key=os.path.getmtime)[:self.calls % every == 0 or not self.came]:
             z, y, rows, words, hide = torch.load(f)
