@@ -1,7 +1,8 @@
 """What a memory is for, taught by the world: real clips whose camera comes back, all chunks of a clip at once, each after the clean
 ones before it. What a chunk shows is pulled towards the truth only where its memory can know it: in columns that the first chunk has
 shown (or, for a dense window, a chunk in it), once the camera has some of that in sight again, and, NEAR times as much, in those that
-the chunk before has shown. Nothing is asked where the memory does not decide, since a distance averages there (a pull on everything
+the chunk before has shown. Nothing is asked of the first EARLY chunks: which way a camera sets out is not known yet, and what
+is pulled both ways stands still. Nothing is asked where the memory does not decide, since a distance averages there (a pull on everything
 made fog), nor of the objects: taught by clips that go on as they began, they come to rest in a rollout.
 
 With `old`, a model as it was before it learned to remember, all that is not asked for is pulled towards what that one would have shown
@@ -15,12 +16,13 @@ import torch
 from common import *
 
 BLUR, AGAIN, NEAR = 8, 48, .1  # pixels: at an edge, which do not count as seen; of the first view, by which it is known again
+EARLY = 3
 KEEP = 4.
 
 
 def known(P, frames, back, first):
     """P [B,keys] of the world's clips -> weights [B,F,1,1,W/8] of the latents' columns for a memory of the last `back` chunks and, with
-    `first`, the first one; 0 in the first chunk."""
+    `first`, the first one; 0 in the first EARLY chunks."""
     dev = P.device
     last = torch.arange(frames, device=dev)[None] * 4 / world.FPS + 3 / world.FPS  # the last picture of each latent
     at = world.camera(P, last)
@@ -42,7 +44,7 @@ def known(P, frames, back, first):
         gone = at[:, (chunk - 1).clamp(min=0) * CHUNK + CHUNK - 1] - at[:, :1]
         gone = (gone - world.AROUND * torch.round(gone / world.AROUND)).abs()
         old = old | seen(0 * chunk) & (gone < world.W - AGAIN)[..., None]
-    w = torch.where(near, NEAR, torch.where(old, 1., 0.)) * (chunk > 0)[None, :, None]
+    w = torch.where(near, NEAR, torch.where(old, 1., 0.)) * (chunk >= EARLY)[None, :, None]
     return w[:, :, None, None]
 
 
