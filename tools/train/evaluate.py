@@ -11,7 +11,8 @@ import argparse, json, math, os, time
 import numpy as np
 import torch
 from common import *
-from judge import Judge, HEADS, FRAMES, STRIDE, UNSAID, said
+import judge as judging
+from judge import HEADS, FRAMES, STRIDE, said
 import memories
 
 ap = argparse.ArgumentParser()
@@ -30,10 +31,7 @@ log = Log(f"{a.out}/log_evaluate.txt")
 text = Text(dev)
 while not os.path.exists(a.judge) and a.deadline and time.time() < a.deadline:
     time.sleep(.5)
-jd = torch.load(a.judge, map_location=dev)
-judge = Judge().to(dev)
-judge.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in jd["net"].items()})
-judge.eval()
+judge, about = judging.load(a.judge, dev)
 cast = lambda: torch.autocast(dev, torch.bfloat16, enabled=dev == "cuda")
 rng = np.random.default_rng(a.seed)
 sets = {"held": [world.draw_spec(rng, held=True, count=1) for _ in range(max(200, a.prompts))], "seen": [world.draw_spec(rng, count=1) for _ in range(max(200, a.prompts))]}
@@ -41,31 +39,20 @@ sets["several"] = [world.draw_spec(rng, count=2 + i % 2) for i in range(200)]
 SHORT, TAIL, MIDDLE = 21, 25, 81
 
 
-def wilson(k, n, z=1.96):
-    p = k / n
-    m, d = (p + z * z / (2 * n)) / (1 + z * z / n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return [round(100 * x, 1) for x in (p, m - d, m + d)]
-
-
 @torch.no_grad()
 def rate(vae, lat, first):
     """Predicted labels [B, heads] of five seconds, the first of the latents or the last, some frames, and brightness, contrast and
     saturation [B,3]."""
-    out, frames, looks, last = [], [], [], not first
+    out, frames, seen, last = [], [], [], not first
     for z in lat.split(10):
         with cast():
             v = vae.decode(z).float().clamp(0, 1)
         v = (v[:, -FRAMES * STRIDE:] if last else v[:, :FRAMES * STRIDE])[:, ::STRIDE].contiguous()
         r = judge(v)
         out.append(torch.stack([r[h].argmax(1) for h in HEADS], 1))
-        looks.append(torch.stack([v.mean((1, 2, 3, 4)), v.mean(2).flatten(1).std(1), (v.amax(2) - v.amin(2)).mean((1, 2, 3))], 1))
+        seen.append(judging.looks(v))
         frames.append(v[:, ::3].cpu())
-    return torch.cat(out), torch.cat(frames), torch.cat(looks)
-
-
-def confusion(y, r, h):
-    i, n = list(HEADS).index(h), len(HEADS[h])
-    return torch.bincount(y[:, i] * n + r[:, i], minlength=n * n).reshape(n, n).tolist()
+    return torch.cat(out), torch.cat(frames), torch.cat(seen)
 
 
 def whole(tf, text, x, steps, uncond, scale, **_):
@@ -79,7 +66,7 @@ def whole(tf, text, x, steps, uncond, scale, **_):
 
 path = f"{a.out}/evaluation.json"
 result = json.load(open(path)) if os.path.exists(path) else {}
-result.update({"judge on real clips": jd["fresh"], "judge clips": jd["clips"], "seed": a.seed})
+result.update({"judge on real clips": about["fresh"], "judge clips": about["clips"], "seed": a.seed})
 for run in a.run:
     if a.deadline and time.time() > a.deadline:
         break
@@ -108,10 +95,8 @@ for run in a.run:
     y = torch.cat(ys)
     for when, rs in got.items():
         r, look = torch.cat([x[0] for x in rs]), torch.cat([x[1] for x in rs])
-        hit, told = r == y, (y != UNSAID).all(0).tolist()
-        result[f"{run}, {when}"] = {"prompts": len(y), **{k: wilson(int(hit[:, i].sum()), len(y)) for i, k in enumerate(HEADS) if told[i]},
-                                    "brightness, contrast, saturation": [round(float(z), 4) for z in look.mean(0)],
-                                    "confusion": {h: confusion(y, r, h) for h in ("shape", "motion", "landmark", "camera") if told[list(HEADS).index(h)]}}
-        log(run, when, {k: round(100 * float(hit[:, i].float().mean()), 1) for i, k in enumerate(HEADS)}, "%.0f s" % (time.time() - began))
+        result[f"{run}, {when}"] = judging.verdict(y, r, look)
+        hit = (r == y).float().mean(0)
+        log(run, when, {k: round(100 * float(hit[i]), 1) for i, k in enumerate(HEADS)}, "%.0f s" % (time.time() - began))
     json.dump(result, open(path, "w"))
     del tf, lat

@@ -8,10 +8,11 @@
 #   go_on.sh rest  MODEL WORK     the additions end; the tables and landmarks of docs/model-quality.md
 # The sixth, which teaches the memory of Sparse Forcing to remember:
 #   go_on.sh recall MODEL WORK    an addition, two cards, and beside it all weights; both looked at
-#   go_on.sh more  MODEL WORK     the addition goes on, on all cards
+#   go_on.sh more  MODEL WORK     the addition goes on, on all cards (CARDS)
 #   go_on.sh memory MODEL WORK    the addition, and part of the way to it: judged and led
-#   go_on.sh tune  MODEL WORK     lessons alone, kept to the shipped addition in all else (LIKE: how strongly, a card each of CARDS), into WORK/candidates
+#   go_on.sh tune  MODEL WORK     lessons alone, kept to the fifth run's addition in all else (LIKE: how strongly, a card each of CARDS), into WORK/candidates
 #   go_on.sh weigh MODEL WORK     candidates WORK/candidates/*/sparse-forcing.safetensors (blend.py): judged on prompts for choosing, and led
+#   go_on.sh final MODEL WORK     the candidate CHOSEN (a folder) and dense for a minute, on prompts by which nothing was chosen; its memory on all loops
 cd "$(dirname "$0")"
 part=$1 M=$2 W=$3
 : ${FLOW:=500} ${TEACH:=525} ${GUIDE:=3} ${RATE:=8e-5} ${TRY:=95} ${DENSE:=560} ${LORA:=430} ${LAST:=400} ${BATCH:=24}
@@ -22,13 +23,13 @@ bg() { cards=$1 name=$2; shift 2; CUDA_VISIBLE_DEVICES=$cards setsid $PY "$@" > 
 on() { card=$1 name=$2; shift 2; CUDA_VISIBLE_DEVICES=$card $PY "$@" > $W/$name.log 2>&1; }
 alive() { state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' /proc/$(cat $W/$1.pid 2> /dev/null || echo none)/status 2> /dev/null); [ -n "$state" ] && [ $state != Z ]; }
 end() { for x in "$@"; do while alive $x; do sleep .3; done; done; }  # of trainings, with their memory
-several() { echo "-m torch.distributed.run --nproc_per_node=$1 --master_port=$2 -- ${3:-train_dmd.py}"; }
+several() { [ $1 = 1 ] && echo "${3:-train_dmd.py}" || echo "-m torch.distributed.run --nproc_per_node=$1 --master_port=$2 -- ${3:-train_dmd.py}"; }
 clips() { for x in "$@"; do rm -rf ${x#*:}; mkdir -p ${x#*:}; CUDA_VISIBLE_DEVICES=${x%%:*} setsid $PY clips.py ${x#*:} --vae $M --loops ${LOOPS:-.85} --frames ${FRAMES:-45} --ahead 4 --deadline $((T + TEACH)) > ${x#*:}.log 2>&1 < /dev/null & done; }
 T=$(date +%s)
 judge="--judge state/judge.pt $EVAL" s=${SECS:-60} look=${LOOK:-20} other="--seed 12 --prompts ${OTHER:-400}"
 prompts="--cue ${CUE:-2} --long .6 --away .4 --pulses .25 --crossed .15"
 learn="--init $M --teacher $W/teacher --cues $W/guide $prompts --guide $GUIDE --batch $BATCH --recipe sparse-forcing --alone ${ALONE:-0} --recall ${RECALL:-1} --deadline $((T + TEACH)) $MORE"
-shipped=$M/lora/sparse-forcing.safetensors marks="--prompts ${MARKS:-100} --batch 50"
+before=${BEFORE:-state/fifth.safetensors} marks="--prompts ${MARKS:-100} --batch 50"
 how="--init $M --teacher ${TEACHER:-$W/teacher} --cues $W/guide $prompts --guide $GUIDE --lr $RATE --clr 1.6e-4 --window 12 --sink 0 --batch $BATCH"
 case $part in
 look)
@@ -112,8 +113,8 @@ recall)
   [ -d $W/teacher ] || $PY restore_teacher.py $M $W/teacher > $W/restore.log 2>&1
   $PY guide.py state/guide.safetensors $W/guide
   clips 0:$W/clips-lora0 1:$W/clips-lora1 2:$W/clips-all0 3:$W/clips-all1
-  bg 0,1 memory $(several 2 29506) $W/memory 60 $learn --from ${FROM:-$shipped} --clips $W/clips-lora --lora ${RANK:-32} --lr 3e-4 --rlr ${RLR:-6e-4}
-  bg 2,3 all $(several 2 29507) $W/all 60 $learn --from ${FROM:-$shipped} --clips $W/clips-all --lr 8e-5 --rlr ${ALLRLR:-2e-4}
+  bg 0,1 memory $(several 2 29506) $W/memory 60 $learn --from ${FROM:-$before} --clips $W/clips-lora --lora ${RANK:-32} --lr 3e-4 --rlr ${RLR:-6e-4}
+  bg 2,3 all $(several 2 29507) $W/all 60 $learn --from ${FROM:-$before} --clips $W/clips-all --lr 8e-5 --rlr ${ALLRLR:-2e-4}
   end memory all
   (on 0 led-memory landmarks.py $W/led-memory.json --loop led --model $M --lora $W/memory $marks --memory sparse+lora) &
   (on 1 eval-memory evaluate.py $W/eval-memory --model $M --lora $W/memory $judge --run held:sparse+lora:$look $other) &
@@ -124,14 +125,16 @@ recall)
 more)
   [ -d $W/teacher ] || $PY restore_teacher.py $M $W/teacher > $W/restore.log 2>&1
   [ -d $W/guide ] || $PY guide.py state/guide.safetensors $W/guide
-  clips 0:$W/clips0 1:$W/clips1 2:$W/clips2 3:$W/clips3
+  n=${CARDS:-4}
+  for card in $(seq 0 $((n - 1))); do clips $card:$W/clips$card; done
   [ -e ${CRITIC:-$W/memory}/critic.part0 ] && critic="--critic ${CRITIC:-$W/memory}" || critic=""  # else it begins as the teacher
-  bg 0,1,2,3 more $(several 4 29508) $W/more 60 $learn --from ${FROM:-$W/memory/sparse-forcing.safetensors} $critic --clips $W/clips --lora ${RANK:-32} --lr 3e-4 --rlr ${RLR:-6e-4}
+  bg $(seq -s, 0 $((n - 1))) more $(several $n 29508) $W/more 60 $learn --from ${FROM:-$W/memory/sparse-forcing.safetensors} $critic --clips $W/clips --lora ${RANK:-32} --lr ${LR:-3e-4} --rlr ${RLR:-6e-4}
   end more
+  mkdir -p $W/candidates/more && cp $W/more/sparse-forcing.safetensors $W/candidates/more/  # for `weigh`
   ;;
 memory)
   mkdir -p $W/part
-  $PY blend.py $shipped $W/more/sparse-forcing.safetensors $W/part/sparse-forcing.safetensors ${SHARE:-.6} > $W/blend.log 2>&1
+  $PY blend.py $before $W/more/sparse-forcing.safetensors $W/part/sparse-forcing.safetensors ${SHARE:-.6} > $W/blend.log 2>&1
   (on 0 eval-more evaluate.py $W/eval-more --model $M --lora $W/more $judge --seed 13 --prompts 400 --run held:sparse+lora:$s) &
   (on 1 eval-part evaluate.py $W/eval-part --model $M --lora $W/part $judge --seed 13 --prompts 400 --run held:sparse+lora:$s) &
   (on 2 led-more landmarks.py $W/led-more.json --loop led --model $M --lora $W/more $marks --memory sparse+lora --memory short+lora --memory short
@@ -147,7 +150,7 @@ tune)
     c=$W/candidates/like-$like card=$((n % ${CARDS:-4})) n=$((n + 1))
     mkdir -p $c
     clips $card:$W/clips-${like}0
-    tune="$c 60 --init $M --from ${FROM:-state/tuned.safetensors} --like $shipped --alike $like --rate ${RLR:-4e-4} --clips $W/clips-$like --deadline $((T + TEACH)) $MORE"
+    tune="$c 60 --init $M --from ${FROM:-state/tuned.safetensors} --like $before --alike $like --rate ${RLR:-4e-4} --clips $W/clips-$like --deadline $((T + TEACH)) $MORE"
     (on $card tune-$like train_recall.py $tune || on $card tune-$like-eager train_recall.py $tune --eager) &  # captured, if it can be
     tunes="$tunes $!"
   done
@@ -160,6 +163,15 @@ weigh)
     (on $card weigh-$name evaluate.py $W/weigh-$name --model $M --lora $c $judge --run held:sparse+lora:$look $other
      on $card led-$name landmarks.py $W/led-$name.json --loop led --model $M --lora $c $marks --memory sparse+lora) &
   done
+  wait
+  ;;
+final)
+  last=$((${CARDS:-2} > 1)) lora="--model $M --lora ${CHOSEN:-$W/candidates/more}" fresh="--seed ${SEED:-14} --prompts ${FRESH:-400}"
+  (on 0 final evaluate.py $W/final $lora $judge $fresh --run held:short:$s --run held:sparse+lora:$s
+   on 0 final-others evaluate.py $W/final-others $lora $judge --prompts ${OLD:-200} --run held:sparse+lora:$s) &
+  (on $last final-led landmarks.py $W/final-led.json --loop led $lora $marks --seed 6 --memory short --memory sparse+lora --memory short+lora
+   on $last final-away landmarks.py $W/final-away.json --loop away $lora $marks --memory sparse+lora
+   on $last final-turn landmarks.py $W/final-turn.json $lora --prompts ${TURN:-50} --memory sparse+lora) &
   wait
   ;;
 esac

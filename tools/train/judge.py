@@ -57,6 +57,40 @@ class Judge(nn.Module):
         return {h: m(x) for h, m in self.heads.items()}
 
 
+def load(path, dev="cpu"):
+    """The trained judge, and what its file says of it: `fresh`, its accuracy on `clips` real clips."""
+    d = torch.load(path, map_location=dev)
+    net = Judge().to(dev)
+    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in d.pop("net").items()})
+    return net.eval(), d
+
+
+def wilson(k, n, z=1.96):
+    """k of n -> per cent, and its 95% interval."""
+    p = k / n
+    m, d = (p + z * z / (2 * n)) / (1 + z * z / n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return [round(100 * x, 1) for x in (p, m - d, m + d)]
+
+
+def confusion(y, r, h):
+    """y and r [B,heads], said and seen -> rows of what was said."""
+    i, n = list(HEADS).index(h), len(HEADS[h])
+    return torch.bincount(y[:, i] * n + r[:, i], minlength=n * n).reshape(n, n).tolist()
+
+
+def verdict(y, r, looks):
+    """y and r [B,heads], looks [B,3] -> agreement with the prompts as `report.py` reads it."""
+    hit, told = r == y, (y != UNSAID).all(0).tolist()
+    return {"prompts": len(y), **{k: wilson(int(hit[:, i].sum()), len(y)) for i, k in enumerate(HEADS) if told[i]},
+            "brightness, contrast, saturation": [round(float(z), 4) for z in looks.mean(0)],
+            "confusion": {h: confusion(y, r, h) for h in ("shape", "motion", "landmark", "camera") if told[list(HEADS).index(h)]}}
+
+
+def looks(v):
+    """[B,T,3,H,W] -> brightness, contrast and saturation [B,3]"""
+    return torch.stack([v.mean((1, 2, 3, 4)), v.mean(2).flatten(1).std(1), (v.amax(2) - v.amin(2)).mean((1, 2, 3))], 1)
+
+
 def real(rng, n, dev, specs=None):
     specs = specs or [world.draw_spec(rng, held=bool(rng.random() < .2), count=1) for _ in range(n)]
     P, _, _ = world.sample(rng, len(specs), specs)

@@ -11,19 +11,22 @@ CAMERAS = ["still", "left", "right", "away"]
 
 NAMES = {"held:teacher:5, first 5 s": "teacher, first 5 s", "seen:short:5, first 5 s": "seen, first 5 s"}
 WHEN = {"first 5 s": "first 5 s", "15 to 20 s": "15 to 20 s", "last 5 s": "last 5 s of 60 s"}
-WHAT = {"held:short": "", "held:sink": "window of 21, first chunk kept, ", "held:sparse": "sparse, not trained, ", "held:sparse+lora": "sparse, trained, ",
+WHAT = {"held:short": "", "held:sink": "window of 21, first chunk kept, ", "held:sparse": "sparse, not trained, ", "held:sparse+fifth": "sparse, fifth run, ",
         "held:light": "light, not trained, ", "held:light+lora": "light, trained, ", "before:held:short": "the model before, "}
 for kind, what in WHAT.items():
     for when, word in WHEN.items():
         NAMES[f"{kind}:60, {when}"] = NAMES[f"fresh:{kind}:60, {when}"] = what + word
-for kind, what in (("lessons part", "after the lessons, 60% of the way, "), ("lessons", "after the lessons, ")):
+for kind, what in (("lessons part", "sixth run, 60% of the way, "), ("lessons", "sixth run, ")):
     for when, word in WHEN.items():
         NAMES[f"{kind}:60, {when}"] = what + word
+for when, word in WHEN.items():
+    NAMES[f"engine:self-forcing:60, {when}"], NAMES[f"engine:sparse-forcing:60, {when}"] = "window of 12, " + word, "`sparse-forcing`, " + word
 for scale in (3, 5, 8):
     NAMES[f"whole {scale}, first 5 s"] = f"all frames at once, guidance {scale}"
-OTHERS = ("short", "sink", "sparse", "sparse+lora", "light", "light+lora")
-TABLES = {"fresh": [f"fresh:held:short:60, {w}" for w in WHEN] + [f"fresh:held:sparse+lora:60, {w}" for w in WHEN],
-          "lessons": ["fresh:held:short:60, last 5 s", "fresh:held:sparse+lora:60, last 5 s", "lessons part:60, first 5 s", "lessons part:60, last 5 s", "lessons:60, last 5 s"],
+OTHERS = ("short", "sink", "sparse", "sparse+fifth", "light", "light+lora")
+TABLES = {"fresh": [f"fresh:held:short:60, {w}" for w in WHEN],
+          "engine": [f"engine:{k}:60, {w}" for k in ("self-forcing", "sparse-forcing") for w in WHEN],
+          "lessons": ["fresh:held:short:60, last 5 s", "fresh:held:sparse+fifth:60, last 5 s", "lessons part:60, last 5 s", "lessons:60, last 5 s", "engine:sparse-forcing:60, last 5 s"],
           "whole": ["held:teacher:5, first 5 s"] + [f"whole {g}, first 5 s" for g in (3, 5, 8)],
           "dense": ["held:short:60, first 5 s", "held:short:60, 15 to 20 s", "held:short:60, last 5 s", "held:teacher:5, first 5 s", "seen:short:5, first 5 s"],
           "before": ["before:held:short:60, first 5 s", "before:held:short:60, last 5 s", "held:short:60, first 5 s", "held:short:60, last 5 s"],
@@ -31,10 +34,10 @@ TABLES = {"fresh": [f"fresh:held:short:60, {w}" for w in WHEN] + [f"fresh:held:s
           "memories20": [f"held:{k}:60, 15 to 20 s" for k in OTHERS],
           "memories5": [f"held:{k}:60, first 5 s" for k in OTHERS]}
 LAND = {"short": "window of 12, nothing kept", "short-sink": "window of 12, first chunk kept", "sink": "dense window of 21, first chunk kept",
-        "sparse": "sparse-forcing, 12 frames in memory, not trained", "sparse+lora": "sparse-forcing, trained",
+        "sparse": "sparse-forcing, 12 frames in memory, not trained", "fifth": "sparse-forcing, fifth run's addition", "sparse+lora": "**sparse-forcing**",
         "light": "light-forcing, not trained", "light+lora": "light-forcing, trained",
-        "lessons part": "sparse-forcing after the lessons, 60% of the way", "lessons part, short": "its weights, window of 12, nothing kept",
-        "lessons": "sparse-forcing after the lessons, the whole way", "lessons, short": "its weights, window of 12, nothing kept "}
+        "lessons part": "sparse-forcing after the sixth run, 60% of the way", "lessons part, short": "its weights, window of 12, nothing kept",
+        "lessons": "sparse-forcing after the sixth run, the whole way", "lessons, short": "its weights, window of 12, nothing kept "}
 
 
 def judged(results, runs):
@@ -43,7 +46,7 @@ def judged(results, runs):
     cell = lambda x: "%.1f (%.1f, %.1f)" % tuple(x) if x else ""
     for h in HEADS:
         rows.append(f"| {'time of day' if h == 'time' else h} | " + " | ".join(cell(results[r].get(h)) for r in runs) + f" | {results['judge on real clips'].get(h, '')} |")
-    for i, what in enumerate(("brightness", "contrast", "saturation")):
+    for i, what in enumerate(("brightness", "contrast", "saturation") if all("brightness, contrast, saturation" in results[r] for r in runs) else ()):
         rows.append(f"| mean {what} | " + " | ".join("%.3f" % results[r]["brightness, contrast, saturation"][i] for r in runs) + " | |")
     return rows
 
