@@ -38,8 +38,10 @@ def one(job):
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/video.mp4"
-        subprocess.run([a.generator, "--model", a.model, "--sparsity", a.sparsity, "--precision", a.precision, "--seconds", str(a.seconds), "--threads", "1",
-                        "--seed", str(1000 * a.seed + i), "--prompt", prompt, "--output", path], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        made = subprocess.run([a.generator, "--model", a.model, "--sparsity", a.sparsity, "--precision", a.precision, "--seconds", str(a.seconds), "--threads", "1",
+                        "--seed", str(1000 * a.seed + i), "--prompt", prompt, "--output", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if made.returncode:
+            raise RuntimeError(f"{a.generator} ended with {made.returncode} on {prompt!r}: " + " ".join(made.stderr.splitlines()[-1:]))
         raw = subprocess.run(["ffmpeg", "-v", "error", "-threads", "1", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], check=True, stdout=subprocess.PIPE).stdout
     video, rows = np.frombuffer(raw, np.uint8).reshape(-1, world.H, world.W, 3), {}
     net, _ = judging.load(a.judge)
@@ -68,6 +70,8 @@ def beside(ours, theirs):
 
 def main():
     a = ap.parse_args()
+    if not os.access(a.generator, os.X_OK):
+        raise SystemExit(f"{a.generator} is not there or cannot be run: build it (swift build -c release) or name one with --generator")
     rng = np.random.default_rng(a.seed)
     specs = [world.draw_spec(rng, held=True, count=1) for _ in range(max(200, a.prompts))][:a.prompts]
     about = dict(vars(a), out=None, jobs=None, prompts=None, beside=None, name=None)

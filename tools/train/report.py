@@ -21,13 +21,12 @@ for kind, what in (("lessons part", "sixth run, 60% of the way, "), ("lessons", 
         NAMES[f"{kind}:60, {when}"] = what + word
 for when, word in WHEN.items():
     NAMES[f"engine:sparse-forcing:60, {when}"] = "`sparse-forcing`, " + word
-for kind, what in (("self-forcing", "window of 12"), ("sparse-fifth", "`sparse-forcing`, fifth run")):
-    NAMES[f"engine:{kind}:5, first 5 s"] = what + ", first 5 s"
+NAMES["engine:self-forcing:5, first 5 s"], NAMES["fifth:sparse-forcing:5, first 5 s"] = "window of 12, first 5 s", "`sparse-forcing`, fifth run, first 5 s"
 for scale in (3, 5, 8):
     NAMES[f"whole {scale}, first 5 s"] = f"all frames at once, guidance {scale}"
 OTHERS = ("short", "sink", "sparse", "sparse+fifth", "light", "light+lora")
 TABLES = {"fresh": [f"fresh:held:short:60, {w}" for w in WHEN],
-          "engine": ["engine:self-forcing:5, first 5 s", "engine:sparse-fifth:5, first 5 s"] + [f"engine:sparse-forcing:60, {w}" for w in WHEN],
+          "engine": ["engine:self-forcing:5, first 5 s", "fifth:sparse-forcing:5, first 5 s"] + [f"engine:sparse-forcing:60, {w}" for w in WHEN],
           "lessons": ["fresh:held:short:60, last 5 s", "fresh:held:sparse+fifth:60, last 5 s", "lessons part:60, last 5 s", "lessons:60, last 5 s", "engine:sparse-forcing:60, last 5 s"],
           "whole": ["held:teacher:5, first 5 s"] + [f"whole {g}, first 5 s" for g in (3, 5, 8)],
           "dense": ["held:short:60, first 5 s", "held:short:60, 15 to 20 s", "held:short:60, last 5 s", "held:teacher:5, first 5 s", "seen:short:5, first 5 s"],
