@@ -6,13 +6,14 @@
 #   go_on.sh dense MODEL WORK     the student, on all cards
 #   go_on.sh lora  MODEL WORK     candidates judged on prompts of their own, the best one exported; its additions, two cards each
 #   go_on.sh rest  MODEL WORK     the additions end; the tables and landmarks of docs/model-quality.md
-# The sixth, which teaches the memory of Sparse Forcing to remember:
+# The sixth to eighth, which teach the memory of Sparse Forcing to remember:
 #   go_on.sh recall MODEL WORK    an addition, two cards, and beside it all weights; both looked at
-#   go_on.sh more  MODEL WORK     the addition goes on, on all cards (CARDS)
+#   go_on.sh more  MODEL WORK     the addition goes on, on CARDS cards beginning with CARD; what is made is called NAME
 #   go_on.sh memory MODEL WORK    the addition, and part of the way to it: judged and led
 #   go_on.sh tune  MODEL WORK     lessons alone, kept to the fifth run's addition in all else (LIKE: how strongly, a card each of CARDS), into WORK/candidates
 #   go_on.sh weigh MODEL WORK     candidates WORK/candidates/*/sparse-forcing.safetensors (blend.py): judged on prompts for choosing, and led
-#   go_on.sh final MODEL WORK     the candidate CHOSEN (a folder) and dense for a minute, on prompts by which nothing was chosen; its memory on all loops
+#   go_on.sh final MODEL WORK     the candidate CHOSEN (a folder) and dense for a minute from the same noise, on prompts of SEED; its memory on all loops, led on 2 x LED clips
+#                                 (the prompts of 11, 12 and 14 were chosen by, 13 and 15 only reported; led: 5 chosen by, 6 reported)
 cd "$(dirname "$0")"
 part=$1 M=$2 W=$3
 : ${FLOW:=500} ${TEACH:=525} ${GUIDE:=3} ${RATE:=8e-5} ${TRY:=95} ${DENSE:=560} ${LORA:=430} ${LAST:=400} ${BATCH:=24}
@@ -123,14 +124,15 @@ recall)
   wait
   ;;
 more)
-  [ -d $W/teacher ] || $PY restore_teacher.py $M $W/teacher > $W/restore.log 2>&1
-  [ -d $W/guide ] || $PY guide.py state/guide.safetensors $W/guide
-  n=${CARDS:-4}
-  for card in $(seq 0 $((n - 1))); do clips $card:$W/clips$card; done
+  (flock 9  # of several that begin at once the first one restores
+   [ -d $W/teacher ] || $PY restore_teacher.py $M $W/teacher > $W/restore.log 2>&1
+   [ -d $W/guide ] || $PY guide.py state/guide.safetensors $W/guide) 9> $W/restore.lock
+  n=${CARDS:-4} first=${CARD:-0} name=${NAME:-more}
+  for card in $(seq 0 $((n - 1))); do clips $((first + card)):$W/clips-$name$card; done
   [ -e ${CRITIC:-$W/memory}/critic.part0 ] && critic="--critic ${CRITIC:-$W/memory}" || critic=""  # else it begins as the teacher
-  bg $(seq -s, 0 $((n - 1))) more $(several $n 29508) $W/more 60 $learn --from ${FROM:-$W/memory/sparse-forcing.safetensors} $critic --clips $W/clips --lora ${RANK:-32} --lr ${LR:-3e-4} --rlr ${RLR:-6e-4}
-  end more
-  mkdir -p $W/candidates/more && cp $W/more/sparse-forcing.safetensors $W/candidates/more/  # for `weigh`
+  bg $(seq -s, $first $((first + n - 1))) $name $(several $n $((29508 + first))) $W/$name 60 $learn --from ${FROM:-$W/memory/sparse-forcing.safetensors} $critic --clips $W/clips-$name --lora ${RANK:-32} --lr ${LR:-3e-4} --rlr ${RLR:-6e-4}
+  end $name
+  [ -e $W/$name/done ] && mkdir -p $W/candidates/$name && cp $W/$name/sparse-forcing.safetensors $W/candidates/$name/  # for `weigh`
   ;;
 memory)
   mkdir -p $W/part
@@ -166,12 +168,15 @@ weigh)
   wait
   ;;
 final)
-  last=$((${CARDS:-2} > 1)) lora="--model $M --lora ${CHOSEN:-$W/candidates/more}" fresh="--seed ${SEED:-14} --prompts ${FRESH:-400}"
-  (on 0 final evaluate.py $W/final $lora $judge $fresh --run held:short:$s --run held:sparse+lora:$s
-   on 0 final-others evaluate.py $W/final-others $lora $judge --prompts ${OLD:-200} --run held:sparse+lora:$s) &
-  (on $last final-led landmarks.py $W/final-led.json --loop led $lora $marks --seed 6 --memory short --memory sparse+lora --memory short+lora
-   on $last final-away landmarks.py $W/final-away.json --loop away $lora $marks --memory sparse+lora
-   on $last final-turn landmarks.py $W/final-turn.json $lora --prompts ${TURN:-50} --memory sparse+lora) &
+  chosen=${CHOSEN:-$W/candidates/more} last=$((${CARDS:-2} > 1))
+  n=$(basename $chosen) lora="--model $M --lora $chosen"
+  (for seed in ${SEED:-16}; do
+     on 0 final-$n-$seed evaluate.py $W/final-$n-$seed $lora $judge --seed $seed --prompts ${FRESH:-400} --name "seed $seed, $n" --run held:short:$s --run held:sparse+lora:$s
+   done
+   on 0 final-$n-old evaluate.py $W/final-$n-old $lora $judge --prompts ${OLD:-200} --run held:sparse+lora:$s) &
+  (on $last final-$n-led landmarks.py $W/final-$n-led.json --loop led $lora --prompts ${LED:-200} --batch 50 --seed 6 --memory short --memory sparse+lora --memory short+lora
+   on $last final-$n-away landmarks.py $W/final-$n-away.json --loop away $lora $marks --memory sparse+lora
+   on $last final-$n-turn landmarks.py $W/final-$n-turn.json $lora --prompts ${TURN:-50} --memory sparse+lora) &
   wait
   ;;
 esac

@@ -79,10 +79,11 @@ def confusion(y, r, h):
 
 
 def verdict(y, r, looks):
-    """y and r [B,heads], looks [B,3] -> agreement with the prompts as `report.py` reads it."""
+    """y and r [B,heads], looks [B,3] -> agreement with the prompts as `report.py` reads it; right: a 1 for each prompt that is followed."""
     hit, told = r == y, (y != UNSAID).all(0).tolist()
     return {"prompts": len(y), **{k: wilson(int(hit[:, i].sum()), len(y)) for i, k in enumerate(HEADS) if told[i]},
             "brightness, contrast, saturation": [round(float(z), 4) for z in looks.mean(0)],
+            "right": {k: "".join("01"[int(x)] for x in hit[:, i]) for i, k in enumerate(HEADS) if told[i]},
             "confusion": {h: confusion(y, r, h) for h in ("shape", "motion", "landmark", "camera") if told[list(HEADS).index(h)]}}
 
 

@@ -112,7 +112,7 @@ def lesson(student, te, clips, batch, exit_step, old=None):
 
 
 class Lessons:
-    """Lessons for a student, each with a step of AdamW; on a card captured as CUDA graphs. held: the gradients of all its parameters
+    """Lessons for a student, each with a step of AdamW; on a card captured as CUDA graphs, if nothing else is trained (`Replay.off`). held: the gradients of all its parameters
     that are trained (`Gradients`); only: in the names of those that lessons change; alike: the weight of the distance to `old`."""
     def __init__(self, student, te, clips, batch, held, team, ema, rate, only="", old=None, alike=0.):
         self.clips, self.held, self.team, self.ema, self.rate = clips, held, team, ema, rate
