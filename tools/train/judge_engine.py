@@ -5,8 +5,11 @@ H.264. The first five seconds, those from 15 to 20 s and the last five.
 
 Each job has one thread. OUT.json.rows keeps what is done, so that a run that was stopped goes on; OUT.json is for `report.py`, its
 runs are called NAME:RECIPE:SECONDS. With --beside, the rows of another run, what each of the two names right where the other does not, on the
-prompts of both (they have the same noise)."""
-import argparse, json, multiprocessing, os, subprocess, tempfile
+prompts of both (they have the same noise). With --flags other settings of the engine, for the teacher, say (`restore_teacher.py`, `export.py`):
+
+    judge_engine.py OUT.json --model TEACHER --name teacher --sparsity dense --seconds 5 --flags "--mode clip --sampler euler --steps 50 --guidance 3"
+"""
+import argparse, json, multiprocessing, os, shlex, subprocess, tempfile
 import numpy as np
 import torch
 import judge as judging
@@ -19,6 +22,7 @@ ap.add_argument("--seed", type=int, default=13); ap.add_argument("--prompts", ty
 ap.add_argument("--model", default=f"{HERE}/../../weights/default"); ap.add_argument("--precision", default="bf16")
 ap.add_argument("--generator", default=f"{HERE}/../../.build/release/generate-video"); ap.add_argument("--judge", default=f"{HERE}/state/judge.pt")
 ap.add_argument("--name", default="engine"); ap.add_argument("--beside", help="another run's .rows")
+ap.add_argument("--flags", default="", help="more of generate-video's, in one argument")
 LONG = judging.FRAMES * judging.STRIDE  # frames that are judged at once
 
 
@@ -39,7 +43,7 @@ def one(job):
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/video.mp4"
         made = subprocess.run([a.generator, "--model", a.model, "--sparsity", a.sparsity, "--precision", a.precision, "--seconds", str(a.seconds), "--threads", "1",
-                        "--seed", str(1000 * a.seed + i), "--prompt", prompt, "--output", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                        "--seed", str(1000 * a.seed + i), "--prompt", prompt, "--output", path, *shlex.split(a.flags)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if made.returncode:
             raise RuntimeError(f"{a.generator} ended with {made.returncode} on {prompt!r}: " + " ".join(made.stderr.splitlines()[-1:]))
         raw = subprocess.run(["ffmpeg", "-v", "error", "-threads", "1", "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], check=True, stdout=subprocess.PIPE).stdout
@@ -75,6 +79,8 @@ def main():
     rng = np.random.default_rng(a.seed)
     specs = [world.draw_spec(rng, held=True, count=1) for _ in range(max(200, a.prompts))][:a.prompts]
     about = dict(vars(a), out=None, jobs=None, prompts=None, beside=None, name=None)
+    if not a.flags:
+        del about["flags"]
     kept = f"{a.out}.rows"
     done = json.load(open(kept)) if os.path.exists(kept) else {"about": about, "rows": {}}
     if done["about"] != about:
