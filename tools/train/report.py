@@ -44,7 +44,7 @@ LAND = {"short": "window of 12, nothing kept", "short-sink": "window of 12, firs
 PAIRS = {"beside": [("`sparse-forcing`", [f"seed {seed}, d:held:sparse+lora:60" for seed in (14, 15)], [f"seed {seed}, d:held:short:60" for seed in (14, 15)])],
          "beside-runs": [(what, [f"seed 14, {name}:held:sparse+lora:60"], ["seed 14, d:held:short:60"]) for what, name in
                          (("fifth run", "fifth"), ("seventh run", "seventh"), ("eighth run, b", "b"), ("**eighth run, d**", "d"))]}
-PAIRED = ("first 5 s", "15 to 20 s", "last 5 s")
+ALL = "all eight"
 
 
 def judged(results, runs):
@@ -59,9 +59,9 @@ def judged(results, runs):
 
 
 def right(results, runs, when, head):
-    """A 1 for each prompt that the runs followed, one run after the other; in all heads, if there is no head of that name."""
+    """A 1 for each prompt that the runs followed in a head, or in ALL, one run after the other."""
     found = [results[f"{r}, {when}"]["right"] for r in runs]
-    return "".join(f[head] if head in f else "".join("01"[all(x == "1" for x in y)] for y in zip(*f.values())) for f in found)
+    return "".join(f[head] if head != ALL else "".join("01"[all(x == "1" for x in y)] for y in zip(*f.values())) for f in found)
 
 
 def apart(ours, theirs):
@@ -75,9 +75,9 @@ def apart(ours, theirs):
 
 def pairs(results, several):
     """A row for each head; one pair of memories with what each has, several with the differences alone, after a minute."""
-    head, rows = [], {h: [] for h in HEADS + ["all eight"]}
+    head, rows = [], {h: [] for h in HEADS + [ALL]}
     for what, ours, theirs in several:
-        for when in PAIRED if len(several) == 1 else PAIRED[-1:]:
+        for when in WHEN if len(several) == 1 else ("last 5 s",):
             head += [f"{WHEN[when]}: window of 12", what, f"only {what}, only the window", "difference"] if len(several) == 1 else [what]
             for h in rows:
                 x, y = right(results, ours, when, h), right(results, theirs, when, h)
@@ -152,7 +152,7 @@ if __name__ == "__main__":
             (results if "judge on real clips" in d else land).update(d)
     made = {k: judged(results, runs) for k, runs in TABLES.items()}
     made["landmarks"] = landmarks(land)
-    made.update({name: pairs(results, several) for name, several in PAIRS.items() if all("right" in results.get(f"{r}, {w}", {}) for _, *runs in several for r in sum(runs, []) for w in PAIRED)})
+    made.update({name: pairs(results, several) for name, several in PAIRS.items() if all("right" in results.get(f"{r}, {w}", {}) for _, *runs in several for r in sum(runs, []) for w in WHEN)})
     made.update({name: loops(d) for name, d in other.items()})
     for name, run in (("camera", "fresh:held:short:60, first 5 s"), ("camera60", "fresh:held:short:60, last 5 s")):
         if run in results:

@@ -275,7 +275,7 @@ def keep():
 
 
 held, lessons = Gradients(trained), None
-Replay.off = True  # beside these iterations a capture fails: earlier ones have bound the gradients to another stream
+Replay.off = True  # beside these iterations a capture fails: its gradients are bound to the stream of earlier ones
 if a.clips:
     lessons = recall.Lessons(gen, te, recall.Clips(f"{a.clips}{rank}", text, dev), 2 if tiny else a.lessons, held, team, ema, a.rlr, ".attn1." if a.attention else "", old if a.like else None, a.alike)
 
